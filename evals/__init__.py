@@ -1,0 +1,1 @@
+"""What a benchmark is: lm-eval task files, their items, and scoring one checkpoint on them."""

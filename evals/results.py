@@ -1,0 +1,186 @@
+"""What lm-eval answers for one benchmark, read into a result with one row per document."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from studies.spec import Benchmark
+
+DOCUMENTS_SCHEMA = pa.schema(
+    {
+        "document_id": pa.int64(),
+        "correct": pa.bool_(),
+        "target": pa.string(),
+        "response": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkResult:
+    """Score of one checkpoint on one benchmark.
+
+    Attributes
+    ----------
+    benchmark, metric
+        Name of the lm-eval task, and of the metric as the study gives it.
+    value
+        The metric over all documents, as lm-eval aggregates it.
+    std_error
+        Standard error of the mean over documents, sd / sqrt(n) with ddof 1; None for one document.
+    num_documents
+        Documents scored.
+    metrics
+        Every metric of the benchmark; the key is `metric,filter` where a filter has a name.
+    documents
+        One row per document: document_id (int64: the integer `document_id` of the data, else the
+        position), correct (bool: metric >= 1), target (str: what was expected), response (str:
+        the generated text, or the choice with the highest log-likelihood).
+    """
+
+    benchmark: str
+    metric: str
+    value: float
+    std_error: float | None
+    num_documents: int
+    metrics: dict[str, float]
+    documents: pa.Table
+
+
+def metric_key(benchmark: Benchmark, available: Iterable[str]) -> str:
+    """lm-eval's `metric,filter` key of a benchmark's metric; ValueError when it has no such metric.
+
+    >>> metric_key(Benchmark(name="arc_easy", metric="acc"), ["acc,none", "acc_norm,none"])
+    'acc,none'
+    """
+    keys = sorted(available)
+    wanted = benchmark.metric
+    found = [key for key in keys if wanted in (key, key.partition(",")[0])]
+    if not found:
+        raise ValueError(
+            f"benchmark {benchmark.name!r} has no metric {wanted!r}; it has "
+            f"{', '.join(dict.fromkeys(map(short_key, keys)))}"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"benchmark {benchmark.name!r} has metric {wanted!r} under several filters; "
+            f"name one of {', '.join(map(repr, found))}"
+        )
+    return found[0]
+
+
+def short_key(key: str) -> str:
+    """A metric key without the name of lm-eval's default filter."""
+    return key.removesuffix(",none")
+
+
+def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> BenchmarkResult:
+    """Read one benchmark from what `lm_eval.evaluate` returned.
+
+    Parameters
+    ----------
+    benchmark
+        The benchmark and its metric.
+    task
+        The lm-eval task that was scored; knows the choices of a document.
+    outcome
+        The answer of `lm_eval.evaluate`, with samples.
+
+    Raises
+    ------
+    ValueError
+        When the metric is missing, is not one number per document, or the log-likelihoods are
+        not numbers.
+    """
+    scores = outcome["results"][benchmark.name]
+    metrics = {
+        key: value
+        for key, value in scores.items()
+        if "," in key and isinstance(value, int | float | np.number)
+    }
+    key = metric_key(benchmark, metrics)
+    metric, _, filter_name = key.partition(",")
+    samples = [s for s in outcome["samples"][benchmark.name] if s["filter"] == filter_name]
+    values_N = _values(benchmark, metric, samples)
+    _check_log_likelihoods(benchmark, samples)
+    rows = [_document(task, metric, sample) for sample in samples]
+    num_documents = len(samples)
+    return BenchmarkResult(
+        benchmark=benchmark.name,
+        metric=benchmark.metric,
+        value=float(metrics[key]),
+        std_error=(
+            float(values_N.std(ddof=1)) / math.sqrt(num_documents) if num_documents > 1 else None
+        ),
+        num_documents=num_documents,
+        metrics={short_key(name): float(value) for name, value in metrics.items()},
+        documents=pa.Table.from_pylist(
+            [{**row, "correct": bool(v >= 1)} for row, v in zip(rows, values_N, strict=True)],
+            schema=DOCUMENTS_SCHEMA,
+        ),
+    )
+
+
+def _values(benchmark: Benchmark, metric: str, samples: list[dict[str, Any]]) -> np.ndarray:
+    values = [sample.get(metric) for sample in samples]
+    numbers = [v for v in values if isinstance(v, int | float | np.number) and math.isfinite(v)]
+    if len(numbers) < len(values):
+        raise ValueError(
+            f"metric {metric!r} of benchmark {benchmark.name!r} is not a number for "
+            f"{len(values) - len(numbers)} of {len(values)} documents; choose a metric that is "
+            "0 or 1 per document, such as acc or exact_match"
+        )
+    return np.array(numbers, dtype=np.float64)
+
+
+def _log_likelihoods(sample: Mapping[str, Any]) -> list[float]:
+    responses = [r for r in sample["filtered_resps"] if isinstance(r, tuple | list)]
+    return [r[0] for r in responses if len(r) == 2 and isinstance(r[0], float)]
+
+
+def _check_log_likelihoods(benchmark: Benchmark, samples: list[dict[str, Any]]) -> None:
+    # The largest of NaNs is the first choice: a broken model would score by where answers stand.
+    broken = sum(any(map(math.isnan, _log_likelihoods(sample))) for sample in samples)
+    if broken:
+        raise ValueError(
+            f"the model's log-likelihoods on benchmark {benchmark.name!r} are NaN for {broken} of "
+            f"{len(samples)} documents; look for NaN or infinite weights in this checkpoint"
+        )
+
+
+def _document(task: Any, metric: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+    doc = sample["doc"]
+    given = doc.get("document_id") if isinstance(doc, Mapping) else None
+    if task.OUTPUT_TYPE == "multiple_choice":
+        target, response = _chosen(task, metric, sample)
+    else:
+        target, response = sample["target"], sample["filtered_resps"][0]
+    return {
+        "document_id": given if isinstance(given, int) else sample["doc_id"],
+        "target": _text(target),
+        "response": _text(response),
+    }
+
+
+def _chosen(task: Any, metric: str, sample: Mapping[str, Any]) -> tuple[Any, str]:
+    """Text of the right choice and of the likeliest one, in the metric's own normalization."""
+    choices = task.doc_to_choice(sample["doc"])
+    right = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
+    lengths = {
+        "acc_norm": [len(choice) for choice in choices],
+        "acc_bytes": [len(choice.encode()) for choice in choices],
+    }.get(metric, [1] * len(choices))
+    # With mutual information, unconditional log-likelihoods follow those of the choices.
+    pairs = zip(_log_likelihoods(sample)[: len(choices)], lengths, strict=True)
+    chosen = int(np.argmax([log_likelihood / length for log_likelihood, length in pairs]))
+    positions = right if isinstance(right, list) else [right]
+    texts = [choices[p] if isinstance(p, int) and p < len(choices) else p for p in positions]
+    return texts if isinstance(right, list) else texts[0], choices[chosen]
+
+
+def _text(value: Any) -> str:
+    return " | ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,313 @@
+"""The command line: `grokpath run | plan | status | report | sql | verify`.
+
+Only light imports stand at the top; torch, Prefect and DuckDB are imported where they are used, so
+that `--help` answers at once. Exit codes: 0 done, 1 failed, 2 the request cannot be understood,
+3 incomplete.
+"""
+
+import json
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from studies.spec import Study
+    from tasks.plan import Plan
+
+FAILED, BAD_REQUEST, INCOMPLETE = 1, 2, 3
+
+app = typer.Typer(
+    help="Watch memorization turn into generalization while a mixture-of-experts language model "
+    "is pretrained.\n\nA STUDY is a YAML file, or the name of one that ships with grokpath: "
+    "`nano` (the default study, minutes on two cores) or `smoke` (the same path in under a "
+    "minute).\n\nWhatever was made before is reused; after a failure or a kill, run again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Study file, or `nano`, or `smoke`.")
+]
+
+
+class OutputFormat(StrEnum):
+    """How `grokpath sql` prints."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.callback()
+def common(
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for everything a study produces. "
+            "Default: $GROKPATH_ROOT, else ./grokpath-data."
+        ),
+    ] = None,
+) -> None:
+    """Settings that hold for every command."""
+    if root is not None:
+        os.environ["GROKPATH_ROOT"] = str(root.expanduser().absolute())
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")
+    ] = False,
+) -> None:
+    """Run a study to its report, reusing whatever is there.
+
+    Example: `grokpath run nano`
+    """
+    with _friendly(verbose):
+        spec = _load(study)
+        _quiet_prefect(verbose)
+        from flows.display import display_for
+        from flows.study import plan_study, study_flow
+
+        plan = plan_study(spec)
+        _print_plan_line(spec, plan)
+        with display_for(plan, out):
+            paths = study_flow(spec)
+        _print_results(spec, paths)
+
+
+@app.command()
+def plan(study: StudyArgument) -> None:
+    """Show what `run` would do and what it would reuse; do nothing.
+
+    A step that reads something yet to be made counts as to be run; it may turn out reusable.
+    """
+    with _friendly():
+        spec = _load(study)
+        made = _plan(spec)
+        table = Table("step", "runs", "reused", "to be run", box=None, pad_edge=False)
+        for name, (total, reused) in made.counts().items():
+            table.add_row(name, str(total), str(reused), str(total - reused))
+        out.print(table)
+        _print_plan_line(spec, made)
+
+
+@app.command()
+def status(study: StudyArgument) -> None:
+    """Show the completeness matrix: checkpoints down, steps across. Exit code 3 if incomplete."""
+    with _friendly():
+        made = _plan(_load(study))
+        out.print(_matrix(made))
+        whole = [entry for entry in made.entries if entry.checkpoint is None]
+        for entry in whole:
+            out.print(f"{_mark(entry.artifact)} {escape(entry.label)}")
+        missing = sum(entry.artifact is None for entry in made.entries)
+        if missing:
+            out.print(f"{missing} of {len(made.entries)} steps are missing: grokpath run {study}")
+            raise typer.Exit(INCOMPLETE)
+        out.print(f"complete: all {len(made.entries)} steps are there")
+
+
+@app.command()
+def report(
+    study: StudyArgument,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the web browser.")] = False,
+) -> None:
+    """Say where the report of a study is. Exit code 3 if it was never made."""
+    with _friendly():
+        from tasks.publish import REPORT, delivered
+
+        spec = _load(study)
+        path = delivered(spec.name, REPORT)
+        if not path.exists():
+            err.print(f"there is no report of {spec.name} yet: grokpath run {study}")
+            raise typer.Exit(INCOMPLETE)
+        out.print(str(path), soft_wrap=True)
+        if _plan(spec).entries[-2].artifact is None:
+            err.print("it is older than the study file: run again to bring it up to date")
+        if show:
+            webbrowser.open(path.as_uri())
+
+
+@app.command()
+def sql(
+    statement: Annotated[
+        str | None, typer.Argument(metavar="[SQL]", help="One SELECT statement.")
+    ] = None,
+    study: Annotated[str, typer.Option(help="Whose warehouse to read.")] = "nano",
+    tables: Annotated[
+        bool, typer.Option("--tables", help="List tables and views with what they hold.")
+    ] = False,
+    output: Annotated[OutputFormat, typer.Option("--format")] = OutputFormat.table,
+) -> None:
+    """Ask the warehouse (DuckDB) of a finished study.
+
+    Example: `grokpath sql "select * from correlation_table"`
+    """
+    with _friendly():
+        from store import warehouse
+        from tasks.publish import WAREHOUSE, delivered
+
+        path = delivered(_study_name(study), WAREHOUSE)
+        if not path.exists():
+            err.print(f"there is no warehouse of {study} yet: grokpath run {study}")
+            raise typer.Exit(INCOMPLETE)
+        if tables:
+            for relation in warehouse.describe(path):
+                out.print(
+                    f"[bold]{relation.name}[/bold] ({relation.kind}, {relation.num_rows:,} rows)  "
+                    f"{escape(relation.description)}"
+                )
+        elif statement is None:
+            raise ValueError('give a SELECT statement, or --tables; see "grokpath sql --help"')
+        else:
+            _print_rows(warehouse.query(path, statement), output)
+
+
+@app.command()
+def verify() -> None:
+    """Check every file of every artifact against its recorded SHA-256. Exit code 1 if damaged."""
+    with _friendly():
+        from rich.progress import track
+
+        from store import artifacts
+
+        folders = list(artifacts.all_artifacts())
+        damaged = 0
+        watched = track(folders, "verifying", console=err, disable=not err.is_terminal)
+        for folder in watched:
+            for problem in artifacts.verify(folder):
+                damaged += 1
+                out.print(f"{folder}: {problem}", soft_wrap=True, markup=False)
+        if damaged:
+            out.print("damaged artifacts are made again by the next run of their study")
+            raise typer.Exit(FAILED)
+        out.print(f"{len(folders)} artifacts, all whole")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+# ---------------------------------------------------------------- pieces
+
+
+@contextmanager
+def _friendly(verbose: bool = False) -> Iterator[None]:
+    """One message instead of a traceback, and the right exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        err.print("\nstopped; everything finished so far is kept, run again to go on")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        from studies.load import StudyError
+
+        if verbose:
+            raise
+        if isinstance(error, StudyError):
+            err.print(str(error), markup=False, soft_wrap=True)
+            raise typer.Exit(BAD_REQUEST) from None
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        err.print(f"failed: {name}{error}", markup=False, soft_wrap=True)
+        raise typer.Exit(FAILED) from None
+
+
+def _load(study: str) -> "Study":
+    from studies.load import load_study
+
+    return load_study(study)
+
+
+def _study_name(study: str) -> str:
+    return _load(study).name if Path(study).suffix in (".yaml", ".yml") else study
+
+
+def _plan(spec: "Study") -> "Plan":
+    _quiet_prefect(False)
+    from flows.study import plan_study
+
+    return plan_study(spec)
+
+
+def _quiet_prefect(verbose: bool) -> None:
+    """Keep Prefect's log out of the terminal; the Prefect UI still gets all of it."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+
+
+def _print_plan_line(spec: "Study", plan: "Plan") -> None:
+    total = len(plan.entries)
+    reused = sum(entry.artifact is not None for entry in plan.entries)
+    out.print(f"{spec.name}: {total} steps, {reused} reused, {total - reused} to be run")
+
+
+def _print_results(spec: "Study", paths: dict[str, str]) -> None:
+    from store import artifacts
+
+    out.print(f"report     {paths['report']}", soft_wrap=True)
+    out.print(
+        f"warehouse  {paths['warehouse']}   (grokpath sql --study {spec.name} --tables)",
+        soft_wrap=True,
+    )
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        store = artifacts.root() / "mlflow.db"
+        out.print(f"MLflow     mlflow server --backend-store-uri sqlite:///{store}", soft_wrap=True)
+
+
+def _matrix(plan: "Plan") -> Table:
+    steps = list(dict.fromkeys(e.step_name for e in plan.entries if e.checkpoint is not None))
+    table = Table("series", "checkpoint", *steps, box=None, pad_edge=False)
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in plan.entries:
+        if entry.checkpoint is not None:
+            row = cells.setdefault((entry.checkpoint.series, entry.checkpoint.revision), {})
+            row[entry.step_name] = entry.artifact
+    for (series, revision), row in cells.items():
+        table.add_row(series, revision, *(_mark(row.get(name)) for name in steps))
+    return table
+
+
+def _mark(artifact: object | None) -> str:
+    return "[green]✓[/green]" if artifact is not None else "[dim]·[/dim]"
+
+
+def _print_rows(rows: Any, output: OutputFormat) -> None:
+    if output is OutputFormat.csv:
+        rows.to_pandas().to_csv(sys.stdout, index=False)
+    elif output is OutputFormat.json:
+        sys.stdout.write(json.dumps(rows.to_pylist(), default=str, indent=1) + "\n")
+    else:
+        table = Table(*(escape(name) for name in rows.column_names), box=None, pad_edge=False)
+        for row in rows.to_pylist():
+            table.add_row(*(escape(_cell(value)) for value in row.values()))
+        out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

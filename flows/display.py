@@ -1,0 +1,129 @@
+"""What a person sees while a study runs: bars on a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from tasks.plan import Plan
+from tasks.workers import Progress as Report
+from tasks.workers import unwatch, watch
+
+SECONDS_BETWEEN_LINES = 30.0
+"""How often a long body says where it is when output is not a terminal."""
+
+
+class Display(Protocol):
+    """Follows a run from the reports of its workers; a context manager."""
+
+    def __enter__(self) -> Self:
+        """Start to follow."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        ...
+
+
+def display_for(plan: Plan, console: Console) -> Display:
+    """Bars on a terminal, lines elsewhere."""
+    return Bars(plan, console) if console.is_terminal else Lines(plan, console)
+
+
+class Bars:
+    """One bar per kind of step that has something to do, one more for each long body."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[message]}"),
+            console=console,
+        )
+        self._steps: dict[str, TaskID] = {}
+        self._bodies: dict[str, TaskID] = {}
+        for name, (total, reused) in plan.counts().items():
+            if reused < total:
+                self._steps[name] = self._progress.add_task(
+                    name, total=total, completed=reused, message=""
+                )
+
+    def __enter__(self) -> Self:
+        watch(self._follow)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unwatch(self._follow)
+        self._progress.stop()
+
+    def _follow(self, report: Report) -> None:
+        if report.finished:
+            body = self._bodies.pop(report.label, None)
+            if body is not None:
+                self._progress.remove_task(body)
+            if report.step_name in self._steps:
+                self._progress.advance(self._steps[report.step_name])
+        elif report.message and report.step_name == "pretraining":
+            if report.label not in self._bodies:
+                self._bodies[report.label] = self._progress.add_task(
+                    f"  {report.label}", total=report.total, message=""
+                )
+            self._progress.update(
+                self._bodies[report.label], completed=report.done, message=report.message
+            )
+
+
+class Lines:
+    """A line when the last run of a kind of step is done, and now and then from a long body."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._console = console
+        self._left = {
+            name: total - reused
+            for name, (total, reused) in plan.counts().items()
+            if reused < total
+        }
+        self._total = {name: total for name, (total, _) in plan.counts().items()}
+        self._started = time.monotonic()
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        watch(self._follow)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unwatch(self._follow)
+
+    def _follow(self, report: Report) -> None:
+        with self._lock:
+            if report.finished:
+                self._count(report.step_name)
+            elif report.message:
+                self._pass_on(report)
+
+    def _count(self, step_name: str) -> None:
+        left = self._left.get(step_name, 0) - 1
+        self._left[step_name] = left
+        if left == 0:
+            self._say(f"{step_name}: all {self._total.get(step_name, 1)} done")
+
+    def _pass_on(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self._last.setdefault(report.label, now) >= SECONDS_BETWEEN_LINES:
+            self._last[report.label] = now
+            self._say(f"{report.label}: {report.done}/{report.total} {report.message}")
+
+    def _say(self, text: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._console.print(f"[{seconds:6.0f} s] {text}", highlight=False, markup=False)

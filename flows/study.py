@@ -1,0 +1,194 @@
+"""The main path: a study from its checkpoints to the report.
+
+    checkpoints -> routing + losses -> memorization -> pathways ---\\
+         |                                                          >-- monitors -> warehouse -> report
+         \\-> benchmark scores -> generalization -------------------/                  \\-> tracking
+
+Every call of `submit` is one Prefect task that reads artifacts and writes one; what is passed on
+are references. Whatever was made before, by any run, is reused (:mod:`tasks.step`).
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture, wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, open_series
+from store.artifacts import Checkpoint
+from store.identity import Label
+from studies.spec import Domain, Series, Study
+from tasks.analysis import find_generalization, find_memorization, judge_monitors
+from tasks.benchmarks import score_benchmarks
+from tasks.pathways import measure_groups, measure_pathways
+from tasks.plan import Plan, planning
+from tasks.probes import collect_probes
+from tasks.publish import (
+    build_warehouse,
+    deliver,
+    describe,
+    export_tracking,
+    tracking_destination,
+)
+from tasks.report import write_report
+from tasks.routing import extract_routing
+
+
+@flow(
+    name="study",
+    flow_run_name="{study.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+)
+def study_flow(study: Study) -> dict[str, str]:
+    """Run a study to its report; returns where the report, figures and warehouse are."""
+    made = lay_out(study)
+    finish(made)
+    return deliver(study, {name: made[name].result() for name in ("warehouse", "report")})
+
+
+def plan_study(study: Study) -> Plan:
+    """What the study would do and what it would reuse; nothing runs."""
+    with planning() as plan:
+        lay_out(study)
+    return plan
+
+
+def lay_out(study: Study) -> dict[str, Any]:
+    """The whole study, submitted; futures by name."""
+    opened = [open_series(series, study.runtime) for series in study.series]
+    measured = [measure_series(study, one) for one in opened]
+    domains, runtime = list(study.domains), study.runtime
+    judged = judge_monitors.submit(
+        series=measured, domains=domains, analysis=study.analysis, runtime=runtime
+    )
+    warehouse = build_warehouse.submit(
+        study=describe(study), series=measured, domains=domains, judged=judged, runtime=runtime
+    )
+    report = write_report.submit(warehouse=warehouse, runtime=runtime)
+    tracking = export_tracking.submit(
+        warehouse=warehouse, report=report, destination=tracking_destination(), runtime=runtime
+    )
+    return {
+        "series": measured,
+        "monitors": judged,
+        "warehouse": warehouse,
+        "report": report,
+        "tracking": tracking,
+    }
+
+
+def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
+    """Measure and score every checkpoint of a series; what comes out is what `monitors` reads."""
+    series, label, runtime = opened.series, Label(opened.series.name), study.runtime
+    domains, names = list(study.domains), [domain.name for domain in study.domains]
+    checkpoints = opened.checkpoints()
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    probes = collect_probes.submit(
+        label=label,
+        domains=domains,
+        max_length=study.routing.max_length,
+        corpus=opened.corpus,
+        shuffle_answers=series.source.kind == "nano" and series.source.shuffle_answers,
+        tokenizer=None if series.source.kind == "nano" else checkpoints[0],
+        runtime=runtime,
+    )
+    routing, pathways, scores = [], [], []
+    for checkpoint in checkpoints:
+        routing.append(
+            extract_routing.submit(
+                checkpoint=checkpoint, probes=probes, routing=study.routing, runtime=runtime
+            )
+        )
+        pathways.append(
+            measure_pathways.submit(
+                checkpoint=checkpoint,
+                routing=routing[-1],
+                domains=names,
+                pathways=study.pathways,
+                bound=study.bound,
+                runtime=runtime,
+            )
+        )
+        if has_benchmarks(domains):
+            scores.append(
+                score_benchmarks.submit(
+                    checkpoint=checkpoint,
+                    domains=domains,
+                    items=opened.items,
+                    evaluation=study.evaluation,
+                    runtime=runtime,
+                )
+            )
+    memorization = find_memorization.submit(
+        label=label,
+        steps=steps,
+        routing=routing,
+        domains=names,
+        settings=study.memorization,
+        runtime=runtime,
+    )
+    return {
+        **identify(series, checkpoints),
+        "probes": probes,
+        "loss_curve": opened.loss_curve,
+        "routing": routing,
+        "pathways": pathways,
+        "scores": scores,
+        "memorization": memorization,
+        "generalization": find_generalization.submit(
+            label=label,
+            steps=steps,
+            scores=scores,
+            settings=study.generalization,
+            runtime=runtime,
+        )
+        if scores
+        else None,
+        "groups": measure_groups.submit(
+            label=label,
+            steps=steps,
+            routing=routing,
+            memorization=memorization,
+            settings=study.memorization,
+            pathways=study.pathways,
+            runtime=runtime,
+        ),
+    }
+
+
+def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
+    """What a series is called and which checkpoints it has."""
+    return {
+        "name": series.name,
+        "role": series.role,
+        "title": series.title,
+        "source_kind": series.source.kind,
+        "steps": [checkpoint.step for checkpoint in checkpoints],
+        "tokens_seen": [checkpoint.tokens_seen for checkpoint in checkpoints],
+        "revisions": [checkpoint.revision for checkpoint in checkpoints],
+        "digests": [checkpoint.digest for checkpoint in checkpoints],
+    }
+
+
+def has_benchmarks(domains: list[Domain]) -> bool:
+    """Whether any domain is scored."""
+    return any(domain.benchmarks for domain in domains)
+
+
+def finish(made: dict[str, Any]) -> None:
+    """Wait for every task, so that one failure costs only what hangs on it; then raise it."""
+    futures = list(_futures(made))
+    wait(futures)
+    for future in futures:
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()
+
+
+def _futures(value: Any) -> list[PrefectFuture[Any]]:
+    if isinstance(value, PrefectFuture):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [future for item in value for future in _futures(item)]
+    return []

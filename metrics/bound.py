@@ -1,0 +1,231 @@
+"""The paper's generalization bound: effective dimension of the routing kernel, and its terms.
+
+Source: arXiv 2506.21551, sec. 4.4 and App. C. The kernel here is the gating kernel, i.e. the
+routing kernel with every expert's own kernel set to one, averaged over layers:
+H(x, x') = (1 / L) sum_l sum_k g_l(x, k) g_l(x', k). It has the L*K scaled routing weights as
+explicit features, so everything is computed from the smaller of the two Gram matrices, exactly.
+
+Shapes: N samples, L MoE layers, K experts, F features (L*K for routing weights).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve
+
+from metrics.checks import check_routing_weights
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """The three terms of the excess-risk bound, up to its unknown constants (C1 = C2 = 1).
+
+    Attributes
+    ----------
+    effective_dimension : float
+        Tr(H (H + ridge I)^-1), in [0, min(N, F)].
+    bias : float
+        (ridge^2 / N) y^T (H + ridge I)^-2 y, in squared target units.
+    variance : float
+        noise_variance * effective_dimension / N.
+    noise : float
+        noise_variance * log(1 / confidence) / N.
+    total : float
+        Sum of the three; compare it between checkpoints, do not read it as a risk.
+    ridge, noise_variance, confidence : float
+        As given.
+    """
+
+    effective_dimension: float
+    bias: float
+    variance: float
+    noise: float
+    total: float
+    ridge: float
+    noise_variance: float
+    confidence: float
+
+
+def gating_features(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
+    """Return features Phi [N, L*K] whose products Phi Phi^T are the gating kernel.
+
+    Parameters
+    ----------
+    routing_weights_NLK : array of shape (N, L, K)
+        Routing weights; each layer's weights of a sample sum to 1.
+
+    Returns
+    -------
+    array of shape (N, L*K), float64
+        The weights divided by sqrt(L), so that the kernel is a mean over layers.
+
+    Raises
+    ------
+    ValueError
+        If the array does not hold routing weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = gating_features(np.full((3, 2, 4), 0.25))
+    >>> features.shape, (features @ features.T)[0, 1].round(12)
+    ((3, 8), np.float64(0.25))
+    """
+    weights_NLK = check_routing_weights(routing_weights_NLK)
+    num_samples, num_layers, _ = weights_NLK.shape
+    return weights_NLK.reshape(num_samples, -1) / math.sqrt(num_layers)
+
+
+def effective_dimension(features_NF: ArrayLike, ridge: float) -> float:
+    """Effective dimension Tr(H (H + ridge I)^-1) of the kernel H = Phi Phi^T.
+
+    Parameters
+    ----------
+    features_NF : array of shape (N, F)
+        Features, e.g. from ``gating_features``.
+    ridge : float
+        Regularization, positive, in units of H: not divided by N.
+
+    Returns
+    -------
+    float
+        In [0, min(N, F)]; larger means that the samples use more independent routes.
+
+    Raises
+    ------
+    ValueError
+        If ``ridge`` is not positive and finite, or the features are not a finite matrix.
+
+    Notes
+    -----
+    sum_i s_i / (s_i + ridge) over the eigenvalues s of H. H and Phi^T Phi share their nonzero
+    eigenvalues, so the smaller of the two suffices: exact, not an approximation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effective_dimension(np.eye(4), ridge=1.0)
+    2.0
+    """
+    features_NF = _check_features(features_NF, ridge)
+    return _effective_dimension(_smaller_gram(features_NF), ridge)
+
+
+def bound_terms(
+    features_NF: ArrayLike,
+    targets_N: ArrayLike,
+    *,
+    ridge: float,
+    noise_variance: float,
+    confidence: float = 0.05,
+) -> BoundTerms:
+    """Terms of the paper's bound on the excess risk, up to constants.
+
+    Parameters
+    ----------
+    features_NF : array of shape (N, F)
+        Features of the kernel.
+    targets_N : array of shape (N,)
+        Targets y, e.g. per-sample losses; center them if their mean carries no meaning.
+    ridge : float
+        Regularization lambda, positive.
+    noise_variance : float
+        sigma^2, at least 0, in squared target units.
+    confidence : float
+        delta, in (0, 1): the probability with which the bound may fail.
+
+    Returns
+    -------
+    BoundTerms
+        The terms with C1 = C2 = 1; the paper leaves the constants open.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or the shapes do not fit.
+
+    Notes
+    -----
+    The bias is the mean squared residual of kernel ridge regression on the targets, as
+    ridge (H + ridge I)^-1 y = y - Phi (Phi^T Phi + ridge I)^-1 Phi^T y (Woodbury). The paper's
+    statement assumes the NTK regime and a fixed router (arXiv 2506.21551, App. C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> terms = bound_terms(np.eye(2), [2.0, 0.0], ridge=1.0, noise_variance=1.0)
+    >>> terms.effective_dimension, round(terms.bias, 12), terms.variance
+    (1.0, 0.5, 0.5)
+    """
+    features_NF = _check_features(features_NF, ridge)
+    targets_N = np.asarray(targets_N, dtype=np.float64)
+    num_samples = len(features_NF)
+    if targets_N.shape != (num_samples,) or not np.isfinite(targets_N).all():
+        raise ValueError(
+            f"targets have shape {targets_N.shape}; expected {num_samples} finite values, one per "
+            "sample of the features"
+        )
+    if not (noise_variance >= 0 and math.isfinite(noise_variance)):
+        raise ValueError(f"noise_variance is {noise_variance}; give a finite value of at least 0")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; give a probability in (0, 1), e.g. 0.05")
+    gram = _smaller_gram(features_NF)
+    dimension = _effective_dimension(gram, ridge)
+    residual_N = _ridge_residual(features_NF, gram, targets_N, ridge)
+    bias = float(residual_N @ residual_N) / num_samples
+    variance = noise_variance * dimension / num_samples
+    noise = noise_variance * math.log(1 / confidence) / num_samples
+    return BoundTerms(
+        effective_dimension=dimension,
+        bias=bias,
+        variance=variance,
+        noise=noise,
+        total=bias + variance + noise,
+        ridge=ridge,
+        noise_variance=noise_variance,
+        confidence=confidence,
+    )
+
+
+def _check_features(features_NF: ArrayLike, ridge: float) -> NDArray[np.float64]:
+    if not (ridge > 0 and math.isfinite(ridge)):
+        raise ValueError(f"ridge is {ridge}; give a positive finite value, e.g. 0.1")
+    features_NF = np.asarray(features_NF, dtype=np.float64)
+    if features_NF.ndim != 2 or 0 in features_NF.shape or not np.isfinite(features_NF).all():
+        raise ValueError(
+            f"features have shape {features_NF.shape}; expected a finite matrix of samples times "
+            "features, e.g. from gating_features"
+        )
+    return features_NF
+
+
+def _smaller_gram(features_NF: NDArray[np.float64]) -> NDArray[np.float64]:
+    num_samples, num_features = features_NF.shape
+    if num_features < num_samples:
+        return features_NF.T @ features_NF
+    return features_NF @ features_NF.T
+
+
+def _effective_dimension(gram: NDArray[np.float64], ridge: float) -> float:
+    eigenvalues = np.linalg.eigvalsh(gram)
+    # Zero eigenvalues come out as rounding errors, which a tiny ridge would count as dimensions.
+    rounding = max(float(eigenvalues[-1]), 0.0) * len(gram) * np.finfo(np.float64).eps
+    eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
+    return float(np.sum(eigenvalues / (eigenvalues + ridge)))
+
+
+def _ridge_residual(
+    features_NF: NDArray[np.float64],
+    gram: NDArray[np.float64],
+    targets_N: NDArray[np.float64],
+    ridge: float,
+) -> NDArray[np.float64]:
+    """Return ridge * (H + ridge I)^-1 y, solved on the side that is smaller."""
+    num_samples, num_features = features_NF.shape
+    shifted = gram + ridge * np.eye(len(gram))
+    if num_features < num_samples:
+        weights_F = solve(shifted, features_NF.T @ targets_N, assume_a="pos")
+        return targets_N - features_NF @ weights_F
+    return ridge * solve(shifted, targets_N, assume_a="pos")

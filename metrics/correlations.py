@@ -1,0 +1,272 @@
+"""Correlations between a monitor and accuracy across the checkpoints of one training run.
+
+With few checkpoints and trends in both, a bare r says little: each comes with an exact or
+simulated permutation p-value, a bootstrap interval, a partial correlation given the step, and
+the detrended test on which a verdict may rest (docs/statistics.md).
+
+Shapes: T checkpoints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from metrics.detrended import check_series, detrended_test
+from metrics.resampling import bootstrap_interval, pearson, permutation_test
+
+MIN_CHECKPOINTS = 4
+"""Fewer points never make a correlation; the onset of a rise leaves at least so many."""
+
+
+@dataclass(frozen=True)
+class CorrelationResult:
+    """How a monitor and accuracy go together over checkpoints.
+
+    Attributes
+    ----------
+    num_checkpoints : int
+        Points in the correlation.
+    pearson, spearman : float or None
+        In [-1, 1]; the paper's numbers (arXiv 2506.21551, Table 1).
+    pearson_low, pearson_high : float or None
+        95 % percentile bootstrap interval over checkpoints. It ignores serial dependence and is
+        therefore too narrow for trending series.
+    pearson_p : float or None
+        Two-sided permutation p-value, exact up to 8 checkpoints. It asks whether the order is
+        random, and any two trends are not: no evidence by itself.
+    smallest_p : float or None
+        The smallest ``pearson_p`` these checkpoints and this many permutations can reach.
+    partial_pearson : float or None
+        Pearson correlation after a straight line in log(1 + step) is taken out of both series.
+    linear_r2, linear_mse : float or None
+        Fit accuracy = a + b * monitor: explained share in [0, 1], and mean squared error in
+        squared accuracy units. Neither depends on the monitor's unit.
+    difference_pearson, difference_spearman, difference_p : float or None
+        The verdict test, see ``metrics.detrended.detrended_test``.
+    difference_smallest_p : float or None
+        The smallest ``difference_p`` that can be reached.
+    available : bool
+        Whether there is a correlation at all.
+    note : str
+        Why it is not available, or which part is missing; else empty.
+    difference_note : str
+        Why the verdict test abstains, or empty.
+    """
+
+    num_checkpoints: int
+    pearson: float | None = None
+    spearman: float | None = None
+    pearson_low: float | None = None
+    pearson_high: float | None = None
+    pearson_p: float | None = None
+    smallest_p: float | None = None
+    partial_pearson: float | None = None
+    linear_r2: float | None = None
+    linear_mse: float | None = None
+    difference_pearson: float | None = None
+    difference_spearman: float | None = None
+    difference_p: float | None = None
+    difference_smallest_p: float | None = None
+    available: bool = False
+    note: str = ""
+    difference_note: str = ""
+
+
+def accuracy_onset(accuracy_T: ArrayLike) -> int:
+    """Index of the checkpoint at which accuracy starts its sustained rise.
+
+    Parameters
+    ----------
+    accuracy_T : array of shape (T,)
+        Accuracy at each checkpoint.
+
+    Returns
+    -------
+    int
+        The last checkpoint with accuracy <= min + 10 % of the range, but early enough that at
+        least 4 checkpoints remain, this one included. 0 with 4 checkpoints or fewer, and for a
+        constant series.
+
+    Raises
+    ------
+    ValueError
+        If the array is empty, not one-dimensional, or holds a value that is not finite.
+
+    Notes
+    -----
+    The paper correlates "after the accuracy starts its sustained rise" (arXiv 2506.21551,
+    sec. 4.3) without a rule; the rule is ours. Choosing a window is a degree of freedom, so show
+    the correlation over all checkpoints beside it.
+
+    Examples
+    --------
+    >>> accuracy_onset([0.0, 0.01, 0.0, 0.3, 0.6, 0.9, 1.0])
+    2
+    """
+    accuracy_T = np.asarray(accuracy_T, dtype=np.float64)
+    if accuracy_T.ndim != 1 or len(accuracy_T) == 0 or not np.isfinite(accuracy_T).all():
+        raise ValueError(
+            f"accuracy has shape {accuracy_T.shape}; expected finite values, one per checkpoint: "
+            "leave out checkpoints without a score"
+        )
+    if np.ptp(accuracy_T) == 0:
+        return 0
+    threshold = accuracy_T.min() + 0.1 * np.ptp(accuracy_T)
+    last_low = int(np.flatnonzero(accuracy_T <= threshold)[-1])
+    return min(last_low, max(len(accuracy_T) - MIN_CHECKPOINTS, 0))
+
+
+def moving_average(values_T: ArrayLike, window: int = 3) -> NDArray[np.float64]:
+    """Trailing mean over the last ``window`` checkpoints, over fewer at the start.
+
+    The paper's moving-average training loss (arXiv 2506.21551, Table 1) names no window; 3 is
+    ours.
+
+    Raises
+    ------
+    ValueError
+        If ``window`` is below 1.
+
+    Examples
+    --------
+    >>> moving_average([3.0, 1.0, 2.0, 6.0])
+    array([3., 2., 2., 3.])
+    """
+    if window < 1:
+        raise ValueError(f"the moving-average window is {window}; it spans at least 1 checkpoint")
+    values_T = np.asarray(values_T, dtype=np.float64)
+    return np.array(
+        [values_T[max(end - window, 0) : end].mean() for end in range(1, len(values_T) + 1)]
+    )
+
+
+def correlate(
+    monitor_T: ArrayLike,
+    accuracy_T: ArrayLike,
+    steps_T: ArrayLike,
+    *,
+    seed: int,
+    num_permutations: int = 9999,
+    num_bootstrap: int = 2000,
+) -> CorrelationResult:
+    """Correlate a monitor with accuracy across checkpoints, with all that qualifies the number.
+
+    Parameters
+    ----------
+    monitor_T, accuracy_T : array of shape (T,)
+        Monitor and accuracy at the same checkpoints.
+    steps_T : array of shape (T,)
+        Training steps, strictly increasing, at least 0.
+    seed : int
+        Seed of permutations and bootstrap.
+    num_permutations, num_bootstrap : int
+        Orders drawn when there are more than 8 checkpoints, and bootstrap resamples.
+
+    Returns
+    -------
+    CorrelationResult
+        Numbers that cannot be had are None, with a note that says why; never NaN.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ or steps do not increase.
+
+    Examples
+    --------
+    >>> result = correlate([5, 4, 3, 1], [0.1, 0.2, 0.4, 0.9], [0, 10, 20, 30], seed=0)
+    >>> round(result.pearson, 3), result.spearman, round(result.smallest_p, 3)
+    (-0.987, -1.0, 0.042)
+    """
+    monitor_T, accuracy_T = check_series(monitor_T, accuracy_T, steps_T)
+    num_checkpoints = len(monitor_T)
+    reason = _why_not(monitor_T, accuracy_T)
+    if reason:
+        note = f"not available, because {reason}"
+        return CorrelationResult(num_checkpoints, note=note, difference_note=note)
+    r = pearson(monitor_T, accuracy_T)
+    permuted = permutation_test(monitor_T, accuracy_T, seed=seed, num_permutations=num_permutations)
+    interval = bootstrap_interval(monitor_T, accuracy_T, seed=seed, num_bootstrap=num_bootstrap)
+    partial = _partial_pearson(monitor_T, accuracy_T, np.asarray(steps_T, dtype=np.float64))
+    verdict = detrended_test(
+        monitor_T, accuracy_T, steps_T, seed=seed, num_permutations=num_permutations
+    )
+    missing = ["no bootstrap interval: most resamples are constant"] if interval is None else []
+    missing += ["no partial correlation: a series is a line in log step"] if partial is None else []
+    return CorrelationResult(
+        num_checkpoints=num_checkpoints,
+        pearson=r,
+        spearman=pearson(rankdata(monitor_T), rankdata(accuracy_T)),
+        pearson_low=interval[0] if interval else None,
+        pearson_high=interval[1] if interval else None,
+        pearson_p=permuted.p_value,
+        smallest_p=permuted.smallest_p,
+        partial_pearson=partial,
+        linear_r2=r**2,
+        linear_mse=float(np.var(accuracy_T)) * (1 - r**2),
+        difference_pearson=verdict.statistic_pearson,
+        difference_spearman=verdict.statistic_spearman,
+        difference_p=verdict.p_value,
+        difference_smallest_p=verdict.smallest_p,
+        available=True,
+        note="; ".join(missing),
+        difference_note=verdict.note,
+    )
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust p-values for the number of tests (Holm 1979); None stays None and does not count.
+
+    Rejecting where the adjusted value is at most a level keeps the chance of any false rejection
+    below it, whatever the dependence between the tests.
+
+    Raises
+    ------
+    ValueError
+        If a p-value is outside [0, 1].
+
+    Examples
+    --------
+    >>> holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for position, (p, index) in enumerate(tested):
+        if not 0 <= p <= 1:
+            raise ValueError(f"p-value {p} at position {index} is outside [0, 1]")
+        largest = max(largest, min(1.0, (len(tested) - position) * p))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _why_not(monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]) -> str:
+    """Reason why there is no correlation, or an empty string."""
+    if len(monitor_T) < MIN_CHECKPOINTS:
+        return f"{len(monitor_T)} checkpoints are fewer than {MIN_CHECKPOINTS}"
+    for name, values_T in (("monitor", monitor_T), ("accuracy", accuracy_T)):
+        num_bad = int(np.sum(~np.isfinite(values_T)))
+        if num_bad:
+            return f"the {name} is not finite at {num_bad} of {len(values_T)} checkpoints"
+        if np.ptp(values_T) <= 1e-12 * np.max(np.abs(values_T)):
+            return f"the {name} is constant"
+    return ""
+
+
+def _partial_pearson(
+    monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64], steps_T: NDArray[np.float64]
+) -> float | None:
+    """Correlation given log(1 + step), None where a series has no residual."""
+    log_steps_T = np.log1p(steps_T)
+    basis, _ = np.linalg.qr(np.stack([np.ones_like(log_steps_T), log_steps_T], axis=1))
+    residuals = []
+    for values_T in (monitor_T, accuracy_T):
+        residual_T = values_T - basis @ (basis.T @ values_T)
+        if np.max(np.abs(residual_T)) <= 1e-10 * np.ptp(values_T):
+            return None
+        residuals.append(residual_T)
+    return pearson(*residuals)

@@ -1,0 +1,232 @@
+"""The verdict test: do a monitor and an accuracy move together beyond both having a trend?
+
+Two series that merely saturate correlate almost perfectly, whatever they measure. So the trend
+is taken out first, and where that cannot be done (curves so smooth that nothing but trend is
+left, or too few checkpoints) the test abstains. How it was chosen, its measured false-positive
+rates and its power: docs/statistics.md, and ``metrics.calibration`` to measure them again.
+
+Shapes: T checkpoints, R differences.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from metrics.resampling import pearson, permutation_test
+
+MIN_CHECKPOINTS = 8
+"""Fewer leave too few differences to tell a shared trend from shared movement."""
+
+SECOND_ORDER_FROM = 12
+"""From this many checkpoints on second differences are used, below it first differences."""
+
+MAX_TREND_ERRORS = 1.8
+"""Abstain when a series is this many standard errors smoother than a random walk."""
+
+
+@dataclass(frozen=True)
+class DetrendedTest:
+    """Result of ``detrended_test``.
+
+    Attributes
+    ----------
+    statistic_pearson, statistic_spearman : float or None
+        Correlation of the detrended differences, of their values and of their ranks, in [-1, 1];
+        None where it cannot be had. The p-value belongs to the Spearman statistic.
+    p_value : float or None
+        Two-sided, in (0, 1]; None when the test abstains, which is never a rejection.
+    smallest_p : float or None
+        The smallest p-value reachable with this many differences and permutations.
+    num_differences : int
+        How many differences enter the test.
+    note : str
+        Empty, or why there is no p-value.
+    """
+
+    statistic_pearson: float | None
+    statistic_spearman: float | None
+    p_value: float | None
+    smallest_p: float | None
+    num_differences: int
+    note: str
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the test cannot tell."""
+        return self.p_value is None
+
+
+def detrended_test(
+    x_T: ArrayLike, y_T: ArrayLike, steps_T: ArrayLike, *, seed: int, num_permutations: int = 9999
+) -> DetrendedTest:
+    """Test whether two series move together from checkpoint to checkpoint, trends removed.
+
+    Parameters
+    ----------
+    x_T, y_T : array of shape (T,)
+        Monitor and accuracy at each checkpoint.
+    steps_T : array of shape (T,)
+        Training steps, strictly increasing. They fix the order; their spacing is not used.
+    seed : int
+        Seed of the permutations.
+    num_permutations : int
+        Orders drawn with more than 8 differences; up to 8 all orders are enumerated.
+
+    Returns
+    -------
+    DetrendedTest
+        The statistics and the p-value, or a note that says why the test abstains.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or the steps do not increase.
+
+    Notes
+    -----
+    1. Second differences of each series (first differences below 12 checkpoints), replaced by
+       their ranks, from which a quadratic in the checkpoint index is regressed out.
+    2. Permutation test of the correlation r of the two residual series. Differencing makes
+       neighbours dependent, which inflates the variance of r by
+       max(1, 1 + 2 sum_k rho_x(k) rho_y(k)), k = 1 (and 2 for second differences); r is divided
+       by the square root of it (Bartlett 1935).
+    3. Abstention. The lag-1 autocorrelation of signed ranks of second differences is -2/3 for
+       noise around a trend, -1/2 for a random walk, and positive for a smooth curve. With R of
+       them, either series above -1/2 + 1.8 / sqrt(R) means that trend is left over: no p-value.
+
+    The paper (arXiv 2506.21551, sec. 4.3) reports plain correlations; this test is ours.
+
+    References
+    ----------
+    .. [1] Bartlett, "Some aspects of the time-correlation problem in regard to tests of
+       significance", J. R. Stat. Soc. 98 (1935).
+    .. [2] Granger and Newbold, "Spurious regressions in econometrics", J. Econometrics 2 (1974).
+
+    Examples
+    --------
+    Two independent saturating curves correlate at 0.99; the test does not fall for it.
+
+    >>> import numpy as np
+    >>> steps = np.arange(0, 2000, 100)
+    >>> x, y = 1 - np.exp(-steps / 600), 1 - np.exp(-steps / 800)
+    >>> detrended_test(x, y, steps, seed=0).note
+    'cannot tell: the first series is too smooth, so nothing but its trend is left to compare'
+    """
+    x_T, y_T = check_series(x_T, y_T, steps_T)
+    num_checkpoints = len(x_T)
+    order = 2 if num_checkpoints >= SECOND_ORDER_FROM else 1
+    num_differences = max(num_checkpoints - order, 0)
+
+    def abstain(reason: str) -> DetrendedTest:
+        return DetrendedTest(None, None, None, None, num_differences, f"cannot tell: {reason}")
+
+    if not (np.isfinite(x_T).all() and np.isfinite(y_T).all()):
+        return abstain("a series holds a value that is not finite")
+    if num_checkpoints < MIN_CHECKPOINTS:
+        return abstain(f"{num_checkpoints} checkpoints, at least {MIN_CHECKPOINTS} are needed")
+    x_values_R, x_ranks_R = _detrended_differences(x_T, order)
+    y_values_R, y_ranks_R = _detrended_differences(y_T, order)
+    for name, series_T, values_R, ranks_R in (
+        ("first", x_T, x_values_R, x_ranks_R),
+        ("second", y_T, y_values_R, y_ranks_R),
+    ):
+        if not values_R.any():
+            return abstain(f"the {name} series does not vary around its trend")
+        if is_too_smooth(series_T) or not ranks_R.any():
+            return abstain(
+                f"the {name} series is too smooth, so nothing but its trend is left to compare"
+            )
+    test = permutation_test(
+        x_ranks_R,
+        y_ranks_R,
+        seed=seed,
+        num_permutations=num_permutations,
+        inflation=_variance_inflation(x_ranks_R, y_ranks_R, num_lags=order),
+    )
+    return DetrendedTest(
+        statistic_pearson=pearson(x_values_R, y_values_R),
+        statistic_spearman=pearson(x_ranks_R, y_ranks_R),
+        p_value=test.p_value,
+        smallest_p=test.smallest_p,
+        num_differences=num_differences,
+        note="",
+    )
+
+
+def check_series(
+    x_T: ArrayLike, y_T: ArrayLike, steps_T: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both series as float64; raise ValueError unless they fit increasing steps."""
+    x_T, y_T = np.asarray(x_T, dtype=np.float64), np.asarray(y_T, dtype=np.float64)
+    steps_T = np.asarray(steps_T, dtype=np.float64)
+    if not (x_T.ndim == 1 and x_T.shape == y_T.shape == steps_T.shape):
+        raise ValueError(
+            f"the series have shapes {x_T.shape} and {y_T.shape}, the steps {steps_T.shape}; "
+            "expected one value per checkpoint in each: take the checkpoints all three have"
+        )
+    if len(steps_T) > 1 and not (np.diff(steps_T) > 0).all():
+        raise ValueError("the steps do not strictly increase; sort the checkpoints by step")
+    return x_T, y_T
+
+
+def is_too_smooth(series_T: NDArray[np.float64]) -> bool:
+    """Whether what differencing leaves of a series is still trend rather than fluctuation."""
+    differences_R = _without_rounding(np.diff(series_T, n=2), series_T)
+    signed_R = np.sign(differences_R) * rankdata(np.abs(differences_R))
+    total = float(signed_R @ signed_R)
+    if total == 0:
+        return True
+    autocorrelation = float(signed_R[1:] @ signed_R[:-1]) / total
+    return autocorrelation > -0.5 + MAX_TREND_ERRORS / np.sqrt(len(signed_R))
+
+
+def _detrended_differences(
+    series_T: NDArray[np.float64], order: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Evenly sized differences and their ranks, each with a quadratic in the index taken out."""
+    differences_R = _evenly_sized(_without_rounding(np.diff(series_T, n=order), series_T))
+    return _quadratic_residual(differences_R), _quadratic_residual(rankdata(differences_R))
+
+
+def _without_rounding(
+    differences_R: NDArray[np.float64], series_T: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    # A straight line differs from itself by rounding errors only; their ranks would be noise.
+    rounding = 1e-12 * np.max(np.abs(series_T), initial=0.0)
+    return np.where(np.abs(differences_R) <= rounding, 0.0, differences_R)
+
+
+def _evenly_sized(differences_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences over their size as it grows or shrinks exponentially with the index.
+
+    Where the fluctuations of both series shrink alike, the large early ones decide the
+    correlation, and a few values correlate by chance far more often than many.
+    """
+    size_R = np.abs(differences_R)
+    floor = 0.1 * float(size_R.mean())
+    if floor == 0:
+        return differences_R
+    log_size_R = np.log(np.maximum(size_R, floor))
+    index_R = np.linspace(-1, 1, len(differences_R))
+    slope = float(index_R @ log_size_R) / float(index_R @ index_R)
+    return differences_R * np.exp(-slope * index_R)
+
+
+def _quadratic_residual(values_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    index_R = np.linspace(-1, 1, len(values_R))
+    basis, _ = np.linalg.qr(np.vander(index_R, 3))
+    residual_R = values_R - basis @ (basis.T @ values_R)
+    residual_R[np.abs(residual_R) <= 1e-9 * np.max(np.abs(values_R))] = 0.0
+    return residual_R
+
+
+def _variance_inflation(
+    x_R: NDArray[np.float64], y_R: NDArray[np.float64], *, num_lags: int
+) -> float:
+    def autocorrelation(values_R: NDArray[np.float64], lag: int) -> float:
+        return float(values_R[lag:] @ values_R[:-lag]) / float(values_R @ values_R)
+
+    products = (autocorrelation(x_R, k) * autocorrelation(y_R, k) for k in range(1, num_lags + 1))
+    return max(1.0, 1 + 2 * sum(products))

@@ -1,0 +1,117 @@
+"""Checkpoints on disk: what is there, and which weights they are. No torch in here."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies.base import parse_checkpoint_name
+
+# Everything that decides what a checkpoint computes; a README beside it does not.
+_IDENTITY_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LocalCheckpoint:
+    """A checkpoint folder of a training run.
+
+    Attributes
+    ----------
+    step
+        Optimizer steps taken.
+    tokens_seen
+        Tokens trained on; None when the folder's name does not say.
+    name
+        The folder's name.
+    path
+        The folder.
+    """
+
+    step: int
+    tokens_seen: int | None
+    name: str
+    path: Path
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """Identity of a local checkpoint: sha256 over the names and contents of its files.
+
+    Counted are the configuration, the safetensors weights with their index, the generation
+    configuration and the tokenizer; anything else in the folder (optimizer state, README) is not.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        When the folder, its config.json or its weights are missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a checkpoint: there is no such folder")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is not a checkpoint: config.json is missing")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} is not a checkpoint: it has no *.safetensors weights")
+    files = {file for pattern in _IDENTITY_PATTERNS for file in folder.glob(pattern)}
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        if file.is_file():
+            digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def list_checkpoints(folder: Path) -> list[LocalCheckpoint]:
+    """Checkpoints in a folder, by rising step.
+
+    A checkpoint is a subfolder named `step<N>` or `step<N>-tokens<M>[K|M|B|T]`; others are
+    ignored, so logs and half-written copies may lie beside them.
+
+    Raises
+    ------
+    ValueError
+        When there is no such folder, no checkpoint in it, or two checkpoints of one step.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder of checkpoints")
+    found: dict[int, LocalCheckpoint] = {}
+    for path in sorted(folder.iterdir()):
+        parsed = parse_checkpoint_name(path.name) if path.is_dir() else None
+        if parsed is None:
+            continue
+        step, tokens_seen = parsed
+        if step in found:
+            raise ValueError(
+                f"{folder} holds two checkpoints of step {step}: {found[step].name} and "
+                f"{path.name}; keep one"
+            )
+        found[step] = LocalCheckpoint(step, tokens_seen, path.name, path)
+    if not found:
+        raise ValueError(
+            f"{folder} holds no checkpoint; expected subfolders with names like step1000 or "
+            "step1000-tokens2B"
+        )
+    return [found[step] for step in sorted(found)]
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

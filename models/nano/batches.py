@@ -1,0 +1,73 @@
+"""Training batches of the nano model: which samples each step sees."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from models.nano.corpus import DOMAINS, TRAIN, Corpus
+from studies.nano_model import PretrainingSpec
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Training samples as token ids by domain, and how many of each a batch takes."""
+
+    seed: int
+    prompts: dict[str, np.ndarray]  # int64 [samples, 4]
+    answers: dict[str, np.ndarray]  # int64 [samples]
+    counts: dict[str, int]
+
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts [batch, 4] and answers [batch] of one step, domain after domain."""
+        rng = np.random.default_rng([self.seed, step])
+        rows = {
+            domain: rng.integers(len(self.answers[domain]), size=count)
+            for domain, count in self.counts.items()
+        }
+        prompts = np.concatenate([self.prompts[domain][rows[domain]] for domain in rows])
+        answers = np.concatenate([self.answers[domain][rows[domain]] for domain in rows])
+        return torch.from_numpy(prompts), torch.from_numpy(answers)
+
+
+def _batches(
+    spec: PretrainingSpec, corpus: Corpus, words: PreTrainedTokenizerFast, shuffle_answers: bool
+) -> _Batches:
+    token_ids = words.get_vocab()
+    rows = [row for row in corpus.samples.to_pylist() if row["split"] == TRAIN]
+    answer = "shuffled_answer" if shuffle_answers else "answer"
+    prompts, answers = {}, {}
+    for domain in spec.domain_shares:
+        chosen = [row for row in rows if row["domain"] == domain]
+        if not chosen:
+            raise ValueError(
+                f"domain_shares names {domain!r}, of which the corpus has no training sample; it "
+                f"has {', '.join(sorted({row['domain'] for row in rows}))}"
+            )
+        prompts[domain] = np.array(
+            [[token_ids[word] for word in row["prompt"].split()] for row in chosen], dtype=np.int64
+        )
+        answers[domain] = np.array([token_ids[row[answer]] for row in chosen], dtype=np.int64)
+    return _Batches(spec.seed, prompts, answers, _counts(spec))
+
+
+def _counts(spec: PretrainingSpec) -> dict[str, int]:
+    """Samples of each domain in a batch; the largest remainders get what rounding leaves."""
+    # In the corpus's order: how a study file orders its shares must not change the training.
+    domains = [domain for domain in DOMAINS if domain in spec.domain_shares]
+    exact = {domain: spec.domain_shares[domain] * spec.batch_size for domain in domains}
+    counts = {domain: int(share + 1e-9) for domain, share in exact.items()}
+    by_remainder = sorted(domains, key=lambda domain: counts[domain] - exact[domain])
+    for domain in by_remainder[: spec.batch_size - sum(counts.values())]:
+        counts[domain] += 1
+    empty = [domain for domain, count in counts.items() if count == 0]
+    if empty:
+        raise ValueError(
+            f"a batch of {spec.batch_size} has no room for a sample of {', '.join(empty)}; raise "
+            "batch_size or the domain's share"
+        )
+    return counts
+
+

@@ -1,0 +1,292 @@
+"""Pretraining of the nano model: AdamW on the answer token, checkpoints on the way.
+
+The training is a function of its spec, corpus, number of threads and package versions: the batch of
+step s is drawn from `default_rng([seed, s])`, so no random state has to survive a stop. A training
+that was killed goes on from its last checkpoint and ends with the same bytes as one that was not.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import transformers
+from torch.nn import functional
+from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
+
+from models.nano.corpus import DOMAINS, TRAIN, Corpus
+from models.nano.model import build_model
+from models.nano.tokenizer import build_tokenizer
+from models.nano.training_state import (
+    TrainingState,
+    commit_folder,
+    gather,
+    load_state,
+    restore,
+    save_state,
+    sync,
+)
+from models.quiet import no_progress_bars
+from studies.base import checkpoint_name
+from studies.nano_model import PretrainingSpec
+
+SAMPLE_LENGTH = 5  # four prompt tokens and the answer
+PROGRESS_EVERY = 20
+Progress = Callable[[int, int, str], None]
+
+
+def train(
+    spec: PretrainingSpec,
+    corpus: Corpus,
+    *,
+    shuffle_answers: bool,
+    out: Path,
+    on_progress: Progress | None = None,
+    threads: int = 1,
+) -> None:
+    """Pretrain the nano model, or go on with a pretraining that was stopped.
+
+    Writes `out/checkpoints/step<N>-tokens<M>/` (ordinary Hugging Face folders: config, safetensors
+    in float32, tokenizer) for every checkpoint step, and at the end `out/loss_curve.parquet` with
+    columns step, domain (or `all`), loss (mean negative log-likelihood of the answer token over the
+    batch of that step, before its update, in nats), balancing_loss and learning_rate (of the whole
+    batch, repeated for each domain). While it runs, `out/training_state/` holds what a resumed
+    training needs. A finished `out` is left as it is.
+
+    The loss is the cross-entropy of the answer token, plus `balancing_coefficient` times the
+    load-balancing loss as the model computes it. Each batch holds a fixed number of samples of
+    each domain, drawn with replacement.
+
+    Parameters
+    ----------
+    spec
+        Recipe and shape.
+    corpus
+        Its training rows are trained on.
+    shuffle_answers
+        Train on `shuffled_answer`: the control in which nothing can generalize.
+    out
+        Folder of this training alone; made when missing.
+    on_progress
+        Called with (step, num_steps, message) every few steps. What it raises stops the training.
+    threads
+        Threads of torch. Results differ in the last digits between numbers of threads, so a
+        training that was stopped under another number (or other versions of torch or transformers)
+        begins again.
+
+    Raises
+    ------
+    ValueError
+        When `out` holds a training of another recipe, or a domain to train on has no samples.
+    """
+    words = build_tokenizer(corpus.vocabulary)
+    batches = _batches(spec, corpus, words, shuffle_answers)
+    recipe = _recipe(spec, corpus, batches)
+    if _finished(out, recipe):
+        return
+    with _reproducible(threads), no_progress_bars():
+        model = build_model(spec.model, len(corpus.vocabulary), spec.seed).train()
+        optimizer = _optimizer(spec, model)
+        environment = {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "threads": threads,
+        }
+        state = _resume_point(spec, out, recipe, environment)
+        if state is not None:
+            restore(state, model, optimizer)
+        curve = np.zeros((spec.num_steps, 2 + len(batches.counts)))
+        first = 0 if state is None else state.step
+        curve[:first] = state.curve if state is not None else curve[:0]
+        report = _Reporter(spec, first, on_progress)
+        for step in range(first, spec.num_steps + 1):
+            if step > first:
+                curve[step - 1] = _train_step(spec, model, optimizer, batches, step)
+                report(step, float(curve[step - 1, 1]))
+            if step in spec.checkpoint_steps and (step > first or state is None):
+                _write_checkpoint(model, words, _checkpoint_folder(spec, out, step))
+                tensors = gather(model, optimizer)
+                saved = TrainingState(step, recipe, environment, curve[:step], tensors)
+                save_state(saved, out / "training_state")
+    _write_curve(spec, curve, list(batches.counts), recipe, out / "loss_curve.parquet")
+    shutil.rmtree(out / "training_state", ignore_errors=True)
+
+
+def learning_rate(spec: PretrainingSpec, step: int) -> float:
+    """Learning rate of a step (1 to num_steps): linear warm-up, constant, linear decay.
+
+    Examples
+    --------
+    >>> [learning_rate(PretrainingSpec(), step) for step in (1, 50, 1920, 2400)]
+    [4e-05, 0.002, 0.002, 0.0002]
+    """
+    warmup = min(1.0, step / spec.warmup_steps) if spec.warmup_steps else 1.0
+    decay_steps = spec.decay_share * spec.num_steps
+    into_decay = max(0.0, step - (spec.num_steps - decay_steps))
+    fall = into_decay / decay_steps if decay_steps else 0.0
+    return spec.learning_rate * warmup * (1.0 - fall * (1.0 - spec.final_learning_rate_share))
+
+
+def _train_step(
+    spec: PretrainingSpec,
+    model: OlmoeForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    batches: _Batches,
+    step: int,
+) -> list[float]:
+    """One update; returns balancing loss, mean loss, and the mean loss of each domain."""
+    prompts, answers = batches.draw(step)
+    output = model(input_ids=prompts, use_cache=False, output_router_logits=True, logits_to_keep=1)
+    losses = functional.cross_entropy(output.logits[:, -1], answers, reduction="none")
+    loss = losses.mean()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(spec, step)
+    optimizer.zero_grad(set_to_none=True)
+    (loss + spec.model.balancing_coefficient * output.aux_loss).backward()
+    optimizer.step()
+    by_domain = losses.detach().split(list(batches.counts.values()))
+    return [output.aux_loss.item(), loss.item(), *(part.mean().item() for part in by_domain)]
+
+
+def _optimizer(spec: PretrainingSpec, model: OlmoeForCausalLM) -> torch.optim.AdamW:
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if name.endswith(".gate.weight"):
+            decay = spec.router_weight_decay
+        elif name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            decay = spec.embedding_weight_decay
+        else:  # norms are the vectors
+            decay = spec.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault(decay, []).append(weight)
+    return torch.optim.AdamW(
+        [{"params": weights, "weight_decay": decay} for decay, weights in groups.items()],
+        lr=spec.learning_rate,
+        betas=spec.betas,
+        fused=True,
+    )
+
+
+def _recipe(spec: PretrainingSpec, corpus: Corpus, batches: _Batches) -> str:
+    digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode())
+    digest.update(json.dumps(corpus.vocabulary).encode())
+    for domain in batches.counts:
+        digest.update(batches.prompts[domain].tobytes() + batches.answers[domain].tobytes())
+    return digest.hexdigest()
+
+
+def _finished(out: Path, recipe: str) -> bool:
+    curve = out / "loss_curve.parquet"
+    if not curve.is_file():
+        return False
+    found = (pq.read_schema(curve).metadata or {}).get(b"recipe", b"").decode()
+    if found != recipe:
+        raise ValueError(_another_recipe(out))
+    shutil.rmtree(out / "training_state", ignore_errors=True)
+    return True
+
+
+def _resume_point(
+    spec: PretrainingSpec, out: Path, recipe: str, environment: dict[str, Any]
+) -> TrainingState | None:
+    """The state to go on from, with the checkpoints beyond it removed; None to begin."""
+    state = load_state(out / "training_state")
+    if state is not None and state.recipe != recipe:
+        raise ValueError(_another_recipe(out))
+    step = -1 if state is None or state.environment != environment else state.step
+    due = [_checkpoint_folder(spec, out, at) for at in spec.checkpoint_steps if at <= step]
+    if not all(folder.is_dir() for folder in due):
+        step, due = -1, []
+    checkpoints = out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for folder in checkpoints.iterdir():
+        if folder not in due:
+            shutil.rmtree(folder)
+    return state if step >= 0 else None
+
+
+def _another_recipe(out: Path) -> str:
+    return (
+        f"{out} holds a training of another recipe (spec, corpus or shuffled answers differ); "
+        "delete the folder or train into another one"
+    )
+
+
+def _checkpoint_folder(spec: PretrainingSpec, out: Path, step: int) -> Path:
+    return out / "checkpoints" / checkpoint_name(step, step * spec.batch_size * SAMPLE_LENGTH)
+
+
+def _write_checkpoint(
+    model: OlmoeForCausalLM, words: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    model.save_pretrained(temporary)
+    words.save_pretrained(temporary)
+    commit_folder(temporary, folder)
+
+
+def _write_curve(
+    spec: PretrainingSpec, curve: np.ndarray, domains: list[str], recipe: str, file: Path
+) -> None:
+    steps = np.arange(1, spec.num_steps + 1, dtype=np.int32)
+    rates = np.array([learning_rate(spec, int(step)) for step in steps])
+    names = ["all", *domains]
+    table = pa.table(
+        {
+            "step": np.repeat(steps, len(names)),
+            "domain": names * spec.num_steps,
+            "loss": curve[:, 1:].reshape(-1),
+            "balancing_loss": np.repeat(curve[:, 0], len(names)),
+            "learning_rate": np.repeat(rates, len(names)),
+        }
+    ).replace_schema_metadata({"recipe": recipe})
+    temporary = file.with_name(f".{file.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    sync(temporary)
+    temporary.rename(file)
+    sync(file.parent)
+
+
+class _Reporter:
+    """Tells how far the training is, how fast, and how long it will still take."""
+
+    def __init__(self, spec: PretrainingSpec, first: int, on_progress: Progress | None) -> None:
+        self.spec, self.first, self.on_progress = spec, first, on_progress
+        self.started = time.monotonic()
+
+    def __call__(self, step: int, loss: float) -> None:
+        if self.on_progress is None or (step % PROGRESS_EVERY and step != self.spec.num_steps):
+            return
+        seconds = (time.monotonic() - self.started) / (step - self.first)
+        speed = self.spec.batch_size * SAMPLE_LENGTH / seconds
+        minutes, rest = divmod(round(seconds * (self.spec.num_steps - step)), 60)
+        message = f"loss {loss:.3f} | {speed:,.0f} tokens/s | {minutes}:{rest:02d} left"
+        self.on_progress(step, self.spec.num_steps, message)
+
+
+@contextmanager
+def _reproducible(threads: int) -> Iterator[None]:
+    """Set torch to give the same digits every time, and set it back."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory before writing it, and filling it costs a step 1 ms of 55.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Weight decay drives weights that get no gradient into denormals, which are slow.
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(before[1])
+        torch.set_num_threads(before[0])

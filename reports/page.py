@@ -1,0 +1,255 @@
+"""The report: one HTML file that needs nothing else, and its figures as PNG and SVG.
+
+Reads the warehouse file only, so a report can be made again from the database alone, and the same
+database gives the same bytes: no clock, no random ids.
+"""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+import yaml
+from markupsafe import Markup
+
+from reports import prose
+from reports.charts import (
+    DARK,
+    VEGA_LITE,
+    chart_config,
+    compact,
+    panel_chart,
+    save_figure,
+    step_ticks,
+)
+from reports.figures import QUESTIONS, Figure, Names, Read, Row, make_figure, series_lines
+from store.warehouse import query
+
+FOLDER = Path(__file__).parent
+PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+SIGNIFICANCE = 0.05
+
+GLANCE_SQL = """with ends as (
+  select series, domain,
+    arg_min(value, step) filter (monitor = 'accuracy') as accuracy_first,
+    arg_max(value, step) filter (monitor = 'accuracy') as accuracy_last,
+    arg_max(value, step) filter (monitor = 'training_loss') as loss_last
+  from curves where value is not null group by all
+), learned as (
+  select series, domain, count(memorization_step) / count(*) as memorized
+  from memorization group by all
+)
+select * from (select series, domain from series cross join domains)
+left join ends using (series, domain) left join learned using (series, domain)
+left join memorization_thresholds using (series, domain) order by domain, series"""
+CORRELATIONS_SQL = "select * from correlations order by all"
+SEPARATION_SQL = "select * from separation order by all"
+STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,
+  sum(num_bytes) as num_bytes
+from artifacts group by all order by min(started_at), step_name"""
+INPUTS_SQL = """select distinct made.step_name, coalesce(used.step_name, input_name) as input
+from lineage join artifacts made using (fingerprint)
+left join artifacts used on used.fingerprint = input_fingerprint order by all"""
+
+
+def build_report(database: Path, out: Path) -> None:
+    """Write `out/report.html` and `out/figures/<name>.png|svg` from a warehouse file.
+
+    Parameters
+    ----------
+    database
+        The warehouse (store/warehouse.py); nothing else is read.
+    out
+        Folder of the report; made when missing. Figures of an earlier report stay only where
+        this one draws them again.
+
+    Raises
+    ------
+    ValueError
+        When the file is no warehouse of a study (see `store.warehouse.query`), or holds no study.
+    """
+
+    def read(sql: str) -> list[Row]:
+        rows: list[Row] = query(database, sql).to_pylist()
+        return rows
+
+    figures, names = read_figures(read)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.html").write_text(render(read, figures, names), encoding="utf-8")
+    folder = out / "figures"
+    for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
+        old.unlink()
+    for figure in figures:
+        if figure.drawn:
+            save_figure(
+                figure.question.name,
+                figure.question.title,
+                figure.drawn,
+                figure.lines,
+                figure.axis,
+                folder,
+                columns=figure.columns,
+            )
+
+
+def read_figures(read: Read) -> tuple[list[Figure], Names]:
+    """Every figure of the report, drawn or missing, and the names the study gives to things."""
+    series = read("select * from series order by position")
+    domains = read("select * from domains order by position")
+    names = Names(
+        domains={row["domain"]: row["title"] or row["domain"] for row in domains},
+        series={row["series"]: _series_label(row) for row in series},
+        roles={row["series"]: row["role"] for row in series},
+    )
+    return [make_figure(question, read, names) for question in QUESTIONS], names
+
+
+def _series_label(row: Row) -> str:
+    name = row["series"]
+    return f"{name} ({row['title']})" if row["title"] and row["title"] != name else name
+
+
+def render(read: Read, figures: list[Figure], names: Names) -> str:
+    """The page as HTML text."""
+    studies = read("select * from study")
+    if len(studies) != 1:
+        raise ValueError(
+            f"the database holds {len(studies)} studies, expected one; build it again with "
+            "`grokpath run`"
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["minus"] = prose.minus
+    environment.filters["p_short"] = prose.p_short
+    environment.filters["opening"] = prose.opening
+    environment.filters["tint"] = prose.correlation_tint
+    steps = [row["step"] for row in read("select distinct step from checkpoints order by step")]
+    counter = itertools.count(1)
+    charts: dict[str, Any] = {}
+    context = {
+        "study": studies[0],
+        "sections": _sections(figures, charts, counter),
+        "legend": list(series_lines(names).values()),
+        "names": names,
+        "steps": steps,
+        "style": Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+        "script": Markup((FOLDER / "report.js").read_text(encoding="utf-8")),
+        "library": Markup(_bundle()),
+        **_judgement(read, studies[0], names, len(steps)),
+        **_provenance(read),
+    }
+    shared = {
+        "config": chart_config(PAGE_FONT),
+        "dark": DARK,
+        "ticks": step_ticks(steps),
+        "charts": charts,
+    }
+    context["data"] = Markup(_script_json(shared))
+    return environment.get_template("template.html").render(context)
+
+
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, once for all charts."""
+    bundle: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    return bundle.replace("</script", "<\\/script")
+
+
+def _script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _sections(
+    figures: list[Figure], charts: dict[str, Any], counter: "itertools.count[int]"
+) -> dict[str, list[dict[str, Any]]]:
+    """Figures by section for the template; their charts are added to `charts` by id."""
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for figure in figures:
+        height = 180 if figure.columns == 2 else 110
+        panels = []
+        for panel in figure.panels:
+            identity = f"chart-{next(counter)}" if panel.rows else ""
+            if panel.rows:
+                chart = panel_chart(panel, figure.lines, figure.axis, height=height)
+                charts[identity] = compact(chart)
+            panels.append({"id": identity, "panel": panel})
+        sections.setdefault(figure.question.section, []).append(
+            {
+                "question": figure.question,
+                "panels": panels,
+                "columns": figure.columns,
+                "lines": figure.lines,
+            }
+        )
+    return sections
+
+
+def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str, Any]:
+    """What the report concludes, and the tables it concludes from."""
+    spec = yaml.safe_load(study["spec_yaml"]) or {}
+    analysis = spec.get("analysis") or {} if isinstance(spec, dict) else {}
+    significance = float(analysis.get("significance", SIGNIFICANCE))
+    correlations, separation = read(CORRELATIONS_SQL), read(SEPARATION_SQL)
+    rank = {row["monitor"]: at for at, row in enumerate(monitors := read("select * from monitors"))}
+    domain_rank = {name: at for at, name in enumerate(names.domains)}
+    for rows in (correlations, separation):
+        rows.sort(key=lambda r: (domain_rank.get(r["domain"], 99), rank.get(r["monitor"], 99)))
+    by_domain = [
+        (names.of("domain", domain), list(rows))
+        for domain, rows in itertools.groupby(correlations, key=lambda r: r["domain"])
+    ]
+    glance = read(GLANCE_SQL)
+    series_rank = {name: at for at, name in enumerate(names.series)}
+    glance.sort(key=lambda r: (domain_rank[r["domain"]], series_rank[r["series"]]))
+    risen = prose.rising(glance, names.roles)
+    told = (monitors, correlations, separation, risen, names, significance)
+    return {
+        "headline": prose.headline(*told),
+        "findings": prose.findings(*told),
+        "limits": prose.limits(correlations, names.roles, num_steps, significance),
+        "significance": significance,
+        "rise": prose.RISE,
+        "glance": glance,
+        "monitors": {row["monitor"]: row for row in monitors},
+        "correlations": correlations,
+        "correlations_by_domain": by_domain,
+        "compared": [m for m in rank if any(row["monitor"] == m for row in separation)],
+        "separation": separation,
+        "mark": prose.separation_mark,
+        "glance_sql": GLANCE_SQL,
+        "correlations_sql": CORRELATIONS_SQL,
+        "separation_sql": SEPARATION_SQL,
+    }
+
+
+def _provenance(read: Read) -> dict[str, Any]:
+    """Where the numbers come from: steps, their inputs, artifacts, package versions."""
+    artifacts = read("select * from artifacts order by started_at, step_name, fingerprint")
+    inputs: dict[str, list[str]] = {}
+    for row in read(INPUTS_SQL):
+        inputs.setdefault(row["step_name"], []).append(row["input"])
+    versions = Counter(
+        (package, version)
+        for row in artifacts
+        for package, version in json.loads(row["packages"] or "{}").items()
+    )
+    return {
+        "artifacts": artifacts,
+        "steps_made": [
+            row | {"inputs": inputs.get(row["step_name"], [])} for row in read(STEPS_SQL)
+        ],
+        "versions": sorted(versions),
+        "commits": sorted({row["git_commit"] for row in artifacts if row["git_commit"]}),
+        "checkpoints": read(
+            "select c.* from checkpoints c join series s using (series) order by s.position, step"
+        ),
+        "thresholds": read("select * from memorization_thresholds order by domain, series"),
+    }

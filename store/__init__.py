@@ -1,0 +1,1 @@
+"""What is kept: identities, artifacts, the warehouse, the tracking store."""

@@ -1,0 +1,263 @@
+"""What is kept: immutable folders, one per step and fingerprint.
+
+    <root>/artifacts/<step>/v<version>-<fingerprint>/
+        data files      Parquet, npz, JSON, safetensors, HTML
+        record.json     what made them, from what, with which versions; SHA-256 of every file
+        result.json     Prefect's own result record, written last
+
+Data, record and cache entry live and die together: delete the folder and the step runs again.
+A folder is written under a temporary name beside its place, synced and renamed, so a folder that
+exists is whole. It is never edited.
+
+The root is `GROKPATH_ROOT`, or `grokpath-data` in the working directory.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from store.identity import canonical_json, file_digest, files_digest
+from store.provenance import provenance
+
+RECORD = "record.json"
+RESULT = "result.json"
+
+
+class DamagedArtifact(ValueError):
+    """An artifact whose files are not what its record says."""
+
+
+class Artifact(BaseModel):
+    """Reference to one artifact: what it is and what is in it, never the data themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step_name: str
+    version: int
+    fingerprint: str
+    digest: str
+    summary: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """Folder of the artifact."""
+        return folder_of(self.step_name, self.version, self.fingerprint)
+
+    def identity(self) -> dict[str, Any]:
+        """An artifact is its content."""
+        return {"artifact": self.step_name, "digest": self.digest}
+
+
+class Checkpoint(BaseModel):
+    """Reference to one checkpoint of a series; `digest` is None while it is only expected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    series: str
+    step: int
+    tokens_seen: int | None
+    revision: str
+    digest: str | None
+    location: str
+
+    @property
+    def path(self) -> Path:
+        """Folder with config, weights and tokenizer."""
+        return root() / self.location
+
+    def identity(self) -> dict[str, Any]:
+        """A checkpoint is its weights, configuration and tokenizer, whatever it is called."""
+        assert self.digest is not None, "an expected checkpoint has no identity yet"
+        return {"checkpoint": self.digest}
+
+
+def root() -> Path:
+    """Folder that holds everything a study produces."""
+    return Path(os.environ.get("GROKPATH_ROOT", "grokpath-data")).expanduser().absolute()
+
+
+def artifacts_root() -> Path:
+    """Folder of the artifacts; also the root of Prefect's result store."""
+    return root() / "artifacts"
+
+
+def name_of(step_name: str, version: int, fingerprint: str) -> str:
+    """Name of an artifact relative to the artifacts' root."""
+    return f"{step_name}/v{version}-{fingerprint}"
+
+
+def folder_of(step_name: str, version: int, fingerprint: str) -> Path:
+    """Folder of an artifact, whether it exists or not."""
+    return artifacts_root() / name_of(step_name, version, fingerprint)
+
+
+def find(step_name: str, version: int, fingerprint: str) -> Artifact | None:
+    """The artifact, when it is there and every file is what the record says.
+
+    Raises
+    ------
+    DamagedArtifact
+        When the folder is there but a file is missing, changed or unreadable.
+    """
+    folder = folder_of(step_name, version, fingerprint)
+    if not folder.is_dir():
+        return None
+    problems = verify(folder)
+    if problems:
+        raise DamagedArtifact(f"{folder}: {'; '.join(problems)}")
+    return load(folder)
+
+
+def load(folder: Path) -> Artifact:
+    """Reference to the artifact in a folder, without checking its files."""
+    record = read_record(folder)
+    return Artifact(**{name: record[name] for name in Artifact.model_fields})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of an artifact."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return record
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with an artifact; an empty list when every byte is as recorded."""
+    try:
+        record = read_record(folder)
+        expected: dict[str, str] = record["files"]
+        digest = record["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{RECORD} is missing or unreadable ({type(error).__name__})"]
+    found = {_relative(file, folder) for file in _data_files(folder)}
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found)]
+    problems += [f"{name} does not belong here" for name in sorted(found - expected.keys())]
+    problems += [
+        f"{name} has changed"
+        for name in sorted(expected.keys() & found)
+        if file_digest(folder / name) != expected[name]
+    ]
+    if files_digest(expected) != digest:
+        problems.append(f"{RECORD} contradicts itself")
+    return problems
+
+
+def discard(folder: Path) -> None:
+    """Take an artifact out of use at once, then delete it."""
+    grave = folder.with_name(f".discarded-{folder.name}-{time.time_ns()}")
+    try:
+        folder.rename(grave)
+    except FileNotFoundError:  # another run was quicker
+        return
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+@contextmanager
+def locked(step_name: str, version: int, fingerprint: str) -> Iterator[None]:
+    """Hold the right to write one artifact; a second writer waits, on this machine or this mount."""
+    path = root() / "locks" / f"{step_name}-v{version}-{fingerprint}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def draft(step_name: str, version: int, fingerprint: str, *, resumable: bool) -> Iterator[Path]:
+    """A folder to write into; on failure it is removed, or kept when the step can resume from it.
+
+    Hold :func:`locked` around it: the draft has one fixed name, which is how a later attempt finds
+    what an earlier one left.
+    """
+    final = folder_of(step_name, version, fingerprint)
+    folder = final.with_name(f".draft-{final.name}")
+    if folder.exists() and not resumable:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        if not resumable:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def commit(
+    folder: Path,
+    *,
+    step_name: str,
+    version: int,
+    fingerprint: str,
+    inputs: dict[str, Any],
+    summary: dict[str, Any],
+    started_at: datetime,
+    device: str,
+) -> Artifact:
+    """Turn a draft into an artifact: digest, record, sync, rename."""
+    files = {_relative(file, folder): file_digest(file) for file in _data_files(folder)}
+    artifact = Artifact(
+        step_name=step_name,
+        version=version,
+        fingerprint=fingerprint,
+        digest=files_digest(files),
+        summary=summary,
+    )
+    ended_at = datetime.now(UTC)
+    record = {
+        **artifact.model_dump(),
+        "inputs": inputs,
+        "files": files,
+        "num_bytes": sum((folder / name).stat().st_size for name in files),
+        "started_at": started_at.isoformat(),
+        "ended_at": ended_at.isoformat(),
+        "seconds": round((ended_at - started_at).total_seconds(), 3),
+        "device": device,
+        **provenance(),
+    }
+    canonical_json(record)  # refuses NaN before anything is renamed
+    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    for file in [*_data_files(folder), folder / RECORD]:
+        _sync(file)
+    _sync(folder)
+    final = artifact.path
+    if final.exists():  # damaged and found so after the cache was asked
+        discard(final)
+    folder.rename(final)
+    _sync(final.parent)
+    return artifact
+
+
+def all_artifacts() -> Iterator[Path]:
+    """Folders of all artifacts, in a fixed order."""
+    if artifacts_root().is_dir():
+        for step in sorted(artifacts_root().iterdir()):
+            if step.is_dir():
+                yield from sorted(f for f in step.iterdir() if f.name.startswith("v"))
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and _relative(file, folder) not in (RECORD, RESULT)
+    )
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

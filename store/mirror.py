@@ -1,0 +1,145 @@
+"""What MLflow is told about a study, read from its warehouse.
+
+Names are chosen for MLflow's pages: a slash groups charts (`main/math/pathway_distance`), and a
+checkpoint's metrics (`pathway_distance_math`) can be searched without quoting. This module knows no
+MLflow; :mod:`store.tracking` does the telling.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from store.warehouse import query
+
+MAX_PARAM_LENGTH = 500
+# Tables and views that are stored with the study run as CSV and Parquet.
+TABLES = ("correlation_table", "correlations", "separation", "curves", "monitors", "artifacts")
+
+STUDY_METRICS = """
+    SELECT concat_ws('/', series, domain, monitor) AS name, value, step FROM curves
+    WHERE value IS NOT NULL
+    UNION ALL
+    SELECT concat_ws('/', series, domain, benchmark, metric), value, step FROM benchmark_scores
+    UNION ALL
+    SELECT concat_ws('/', 'correlations', "window", series, domain, monitor, number), value, 0
+    FROM (
+        UNPIVOT (
+            SELECT series, domain, monitor, "window", pearson, spearman, difference_p AS detrended_p
+            FROM correlations
+        )
+        ON pearson, spearman, detrended_p INTO NAME number VALUE value
+    )
+    ORDER BY name, step
+"""
+CHECKPOINTS = """
+    SELECT checkpoints.*, series.role FROM checkpoints JOIN series USING (series)
+    ORDER BY series.position, step
+"""
+CHECKPOINT_METRICS = """
+    SELECT series, step, monitor || '_' || domain AS name, value FROM curves
+    WHERE value IS NOT NULL
+    UNION ALL
+    SELECT series, step, benchmark || '_' || metric, value FROM benchmark_scores
+    ORDER BY series, step, name
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of one metric; `step` is the pretraining step."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class CheckpointMirror:
+    """One checkpoint with everything that is said about it."""
+
+    title: str
+    family: str
+    step: int
+    params: dict[str, str]
+    points: list[Point] = field(default_factory=list)
+
+
+def study_row(database: Path) -> dict[str, str]:
+    """The row of table study."""
+    rows = query(database, "FROM study").to_pylist()
+    if len(rows) != 1:
+        raise ValueError(
+            f"{database}: table study has {len(rows)} rows, expected 1; build it again"
+        )
+    row: dict[str, str] = rows[0]
+    return row
+
+
+def study_points(database: Path) -> list[Point]:
+    """Curves and scores over the steps, and the correlations (step 0) that runs are compared by."""
+    return [_point(row) for row in query(database, STUDY_METRICS).to_pylist()]
+
+
+def checkpoint_mirrors(database: Path) -> list[CheckpointMirror]:
+    """Every checkpoint of every series, in order."""
+    points: dict[tuple[str, int], list[Point]] = {}
+    for row in query(database, CHECKPOINT_METRICS).to_pylist():
+        points.setdefault((row["series"], row["step"]), []).append(_point(row))
+    return [
+        CheckpointMirror(
+            title=f"{row['series']}-step{row['step']}",
+            family=row["family"],
+            step=row["step"],
+            params=_checkpoint_params(row),
+            points=points.get((row["series"], row["step"]), []),
+        )
+        for row in query(database, CHECKPOINTS).to_pylist()
+    ]
+
+
+def study_params(spec_yaml: str) -> dict[str, str]:
+    """Settings of a study as params: dotted names, values cut to 500 characters.
+
+    A list of named parts is keyed by their names, so that the same part of two studies stands in
+    the same row when they are compared. `runtime` says how fast, not what, and is left out.
+
+    Examples
+    --------
+    >>> study_params("{pathways: {threshold: 0.7}, series: [{name: main, role: main}]}")
+    {'pathways.threshold': '0.7', 'series.main.role': 'main'}
+    """
+    settings = {name: part for name, part in yaml.safe_load(spec_yaml).items() if name != "runtime"}
+    return {safe_name(name): value[:MAX_PARAM_LENGTH] for name, value in _leaves(settings, "")}
+
+
+def safe_name(name: str) -> str:
+    """A name with the characters that MLflow allows; others become underscores."""
+    return re.sub(r"[^/\w.\- :]", "_", name)
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    return Point(safe_name(row["name"]), row["value"], row["step"])
+
+
+def _checkpoint_params(row: Mapping[str, Any]) -> dict[str, str]:
+    renamed = {"tokens_seen": "tokens", "digest": "commit"}
+    return {
+        renamed.get(name, name): "unknown" if value is None else str(value)
+        for name, value in row.items()
+    }
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    named = isinstance(value, list) and all(isinstance(v, dict) and "name" in v for v in value)
+    if named and value:
+        value = {part["name"]: {k: v for k, v in part.items() if k != "name"} for part in value}
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

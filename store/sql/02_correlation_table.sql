@@ -1,0 +1,24 @@
+-- Each monitor against accuracy with its tests, rounded and ordered for reading. Trust the detrended
+-- columns: two series that both trend correlate whether they have to do with each other or not.
+SELECT
+    correlations.series,
+    correlations.domain,
+    correlations.window,
+    coalesce(monitors.title, correlations.monitor) AS monitor,
+    correlations.num_checkpoints AS n,
+    round(correlations.pearson, 3) AS pearson,
+    round(correlations.pearson_low, 3) AS pearson_low,
+    round(correlations.pearson_high, 3) AS pearson_high,
+    round(correlations.spearman, 3) AS spearman,
+    round(correlations.difference_pearson, 3) AS detrended_pearson,
+    round(correlations.difference_p, 4) AS detrended_p,
+    round(correlations.holm_p, 4) AS detrended_p_holm,
+    round(correlations.difference_smallest_p, 4) AS smallest_p_possible,
+    monitors.expected_direction,
+    correlations.verdict,
+    correlations.note
+FROM correlations
+LEFT JOIN series USING (series)
+LEFT JOIN domains USING (domain)
+LEFT JOIN monitors USING (monitor)
+ORDER BY series.position, correlations.window, correlations.monitor, domains.position;

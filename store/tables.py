@@ -1,0 +1,280 @@
+"""From artifacts to warehouse tables: what each step wrote, with series and step put beside it.
+
+Artifacts of a checkpoint know nothing of series and step (the same weights measured on the same
+samples are the same artifact, whatever they are called), so the two columns are added here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from store import artifacts
+from store.artifacts import Artifact
+from store.identity import canonical_json
+from store.schemas import conform
+from store.tensors import load_routing
+from studies.spec import Domain
+
+
+class SeriesArtifacts(TypedDict):
+    """All that was measured of one series; lists run along its checkpoints."""
+
+    name: str
+    role: str
+    title: str
+    source_kind: str
+    steps: list[int]
+    tokens_seen: list[int | None]
+    revisions: list[str]
+    digests: list[str | None]
+    probes: Artifact
+    loss_curve: Artifact | None
+    routing: list[Artifact]
+    pathways: list[Artifact]
+    scores: list[Artifact]
+    memorization: Artifact
+    generalization: Artifact | None
+    groups: Artifact
+
+
+MONITORED_METRICS = (
+    "pathway_distance",
+    "pathway_distance_normalized",
+    "pathway_distance_expert",
+    "pathway_distance_expert_normalized",
+    "pathway_consistency_median",
+    "pathway_consistency_mean",
+    "layer_cosine",
+    "layer_cosine_centred",
+    "pathway_length",
+    "routing_entropy",
+    "hellinger_distance",
+    "routing_variance",
+)
+"""Measures of a domain that are held against accuracy; names in the table `pathway_metrics`."""
+
+
+def curves_of_series(series: SeriesArtifacts, domains: list[Domain]) -> list[dict[str, Any]]:
+    """Accuracy, losses and routing measures of one series as rows of the table `curves`."""
+    rows = []
+    for place, step in enumerate(series["steps"]):
+        values = _values_at(series, place, domains)
+        rows += [
+            {"series": series["name"], "domain": d, "step": step, "monitor": m, "value": v}
+            for (d, m), v in values.items()
+        ]
+    return rows
+
+
+def warehouse_tables(
+    series: list[SeriesArtifacts], domains: list[Domain], judged: Artifact, study: dict[str, str]
+) -> dict[str, pa.Table]:
+    """Every table of the warehouse."""
+    tables: dict[str, list[pa.Table]] = {
+        "study": [_rows("study", [study])],
+        "series": [_rows("series", [_series_row(one, i) for i, one in enumerate(series)])],
+        "domains": [_rows("domains", [_domain_row(d, i) for i, d in enumerate(domains)])],
+    }
+    for one in series:
+        for name, table in _series_tables(one):
+            tables.setdefault(name, []).append(conform(name, table))
+    for name in ("curves", "monitors", "correlations", "separation"):
+        tables[name] = [pq.read_table(judged.path / f"{name}.parquet")]
+    used = [*_artifacts_of(series), judged]
+    tables["artifacts"] = [_rows("artifacts", _artifact_rows(used))]
+    tables["lineage"] = [_rows("lineage", _lineage_rows(used))]
+    return {name: pa.concat_tables(parts) for name, parts in tables.items()}
+
+
+def _values_at(
+    series: SeriesArtifacts, place: int, domains: list[Domain]
+) -> dict[tuple[str, str], float | None]:
+    values: dict[tuple[str, str], float | None] = {}
+    losses = series["routing"][place].summary["mean_losses"]
+    scores = series["scores"][place].summary["scores"] if series["scores"] else {}
+    metrics = _parquet(series["pathways"][place], "metrics").to_pylist()
+    bounds = _parquet(series["pathways"][place], "bound").to_pylist()
+    for domain in domains:
+        if domain.benchmarks:
+            values[domain.name, "accuracy"] = scores[domain.benchmarks[0].name]
+        values[domain.name, "training_loss"] = losses[domain.name]["probe"]
+        if "validation" in losses[domain.name]:
+            values[domain.name, "validation_loss"] = losses[domain.name]["validation"]
+    for row in metrics:
+        if row["scope"] == "domain" and row["metric"] in MONITORED_METRICS:
+            values[row["domain"], row["metric"]] = row["value"]
+    for row in bounds:
+        values[row["domain"], "effective_dimension"] = row["effective_dimension"]
+    return values
+
+
+def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:
+    name = series["name"]
+    probes = _parquet(series["probes"], "probes")
+    yield "probes", _beside(_probe_columns(probes), series=name)
+    if series["loss_curve"] is not None:
+        yield "loss_curve", _beside(_parquet(series["loss_curve"], "loss_curve"), series=name)
+    yield "checkpoints", _checkpoint_table(series)
+    yield "memorization", _beside(_parquet(series["memorization"], "memorization"), series=name)
+    yield (
+        "memorization_thresholds",
+        _beside(_parquet(series["memorization"], "thresholds"), series=name),
+    )
+    if series["generalization"] is not None:
+        table = _parquet(series["generalization"], "generalization")
+        yield "generalization", _beside(table, series=name)
+    yield "pathway_metrics", _beside(_parquet(series["groups"], "groups"), series=name)
+    for place, step in enumerate(series["steps"]):
+        at = {"series": name, "step": step}
+        yield "sample_losses", _beside(_loss_table(series["routing"][place]), **at)
+        yield "pathway_metrics", _beside(_parquet(series["pathways"][place], "metrics"), **at)
+        yield "sample_pathways", _beside(_parquet(series["pathways"][place], "samples"), **at)
+        yield "bound", _beside(_parquet(series["pathways"][place], "bound"), **at)
+        if series["scores"]:
+            yield "benchmark_scores", _beside(_parquet(series["scores"][place], "scores"), **at)
+            documents = _parquet(series["scores"][place], "documents")
+            yield "benchmark_documents", _beside(documents, **at)
+
+
+def _probe_columns(probes: pa.Table) -> pa.Table:
+    counted = [sum(flags) for flags in probes["counted"].to_pylist()]
+    return (
+        probes.select(["domain", "split", "sample_id", "text"])
+        .append_column("num_tokens", pc.list_value_length(probes["token_ids"]))
+        .append_column("num_counted", pa.array(counted))
+    )
+
+
+def _checkpoint_table(series: SeriesArtifacts) -> pa.Table:
+    models = [artifact.summary["model"] for artifact in series["routing"]]
+    return pa.table(
+        {
+            "series": [series["name"]] * len(models),
+            "step": series["steps"],
+            "tokens_seen": pa.array(series["tokens_seen"], pa.int64()),
+            "revision": series["revisions"],
+            "digest": series["digests"],
+            **{key: [model[key] for model in models] for key in models[0]},
+        }
+    )
+
+
+def _loss_table(routing: Artifact) -> pa.Table:
+    tables = []
+    for file in sorted(routing.path.glob("*.npz")):
+        domain, split = file.stem.rsplit(".", 1)
+        tensors = load_routing(file)
+        num_samples = len(tensors.sample_ids_N)
+        tables.append(
+            pa.table(
+                {
+                    "domain": [domain] * num_samples,
+                    "split": [split] * num_samples,
+                    "sample_id": tensors.sample_ids_N,
+                    "loss": tensors.losses_N,
+                }
+            )
+        )
+    return pa.concat_tables(tables)
+
+
+def _series_row(series: SeriesArtifacts, position: int) -> dict[str, Any]:
+    return {
+        "series": series["name"],
+        "role": series["role"],
+        "title": series["title"],
+        "source_kind": series["source_kind"],
+        "position": position,
+    }
+
+
+def _domain_row(domain: Domain, position: int) -> dict[str, Any]:
+    headline = domain.benchmarks[0] if domain.benchmarks else None
+    return {
+        "domain": domain.name,
+        "title": domain.title,
+        "position": position,
+        "benchmark": headline.name if headline else None,
+        "metric": headline.metric if headline else None,
+    }
+
+
+def _artifacts_of(series: list[SeriesArtifacts]) -> list[Artifact]:
+    found: dict[str, Artifact] = {}
+    for one in series:
+        for value in one.values():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Artifact):
+                    found[item.fingerprint] = item
+    return list(found.values())
+
+
+def _artifact_rows(used: list[Artifact]) -> list[dict[str, Any]]:
+    rows = []
+    for artifact in used:
+        record = artifacts.read_record(artifact.path)
+        rows.append(
+            {
+                **{k: record[k] for k in ("fingerprint", "step_name", "version", "digest")},
+                **{k: record[k] for k in ("seconds", "num_bytes", "started_at", "device")},
+                "git_commit": record["git_commit"],
+                "path": artifact.path.relative_to(artifacts.root()).as_posix(),
+                "packages": canonical_json(record["packages"]),
+            }
+        )
+    return rows
+
+
+def _lineage_rows(used: list[Artifact]) -> list[dict[str, Any]]:
+    by_digest = {artifact.digest: artifact.fingerprint for artifact in used}
+    rows = []
+    for artifact in used:
+        inputs = artifacts.read_record(artifact.path)["inputs"]
+        for name, digest in _digests_in(inputs):
+            rows.append(
+                {
+                    "fingerprint": artifact.fingerprint,
+                    "input_name": name,
+                    "input_digest": digest,
+                    "input_fingerprint": by_digest.get(digest),
+                }
+            )
+    return rows
+
+
+def _digests_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Artifacts and checkpoints that a record's inputs refer to, with where they stand."""
+    if isinstance(value, dict):
+        if "artifact" in value and "digest" in value:
+            yield name, value["digest"]
+        elif set(value) == {"checkpoint"}:
+            yield name, value["checkpoint"]
+        else:
+            for key, item in value.items():
+                yield from _digests_in(item, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _digests_in(item, f"{name}[{place}]")
+
+
+def _parquet(artifact: Artifact, name: str) -> pa.Table:
+    return pq.read_table(_file(artifact, name))
+
+
+def _file(artifact: Artifact, name: str) -> Path:
+    return artifact.path / f"{name}.parquet"
+
+
+def _beside(table: pa.Table, **constants: Any) -> pa.Table:
+    """The table with constant columns added."""
+    for name, value in constants.items():
+        table = table.append_column(name, pa.array([value] * len(table)))
+    return table
+
+
+def _rows(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    return conform(name, rows)

@@ -1,0 +1,1 @@
+"""What is asked: the typed study (:mod:`studies.spec`) and the study files beside it."""

@@ -1,0 +1,173 @@
+"""Checkpoints: the corpus and the pretraining of the nano model, and folders of checkpoints."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from store import artifacts
+from store.artifacts import Artifact, Checkpoint
+from store.identity import Label
+from studies.base import checkpoint_name
+from studies.nano_model import CorpusSpec, PretrainingSpec
+from studies.spec import LocalSource, Runtime, Series
+from tasks.plan import current_plan
+from tasks.step import step
+from tasks.workers import report
+
+TOKENS_PER_SAMPLE = 5
+
+
+@step("corpus", version=1, run_name="corpus")
+def make_corpus(out: Path, *, corpus: CorpusSpec, runtime: Runtime) -> dict[str, Any]:
+    """Generate the nano corpus: samples of four domains, split into train, validation, benchmark.
+
+    Writes samples.parquet, vocabulary.json. Costs about a second. Runs again when the corpus part
+    of the study changes.
+    """
+    from models.nano.corpus import build_corpus, save_corpus
+
+    built = build_corpus(corpus)
+    save_corpus(built, out)
+    return {"num_samples": built.samples.num_rows, "num_words": len(built.vocabulary)}
+
+
+@step("benchmark-items", version=1, run_name="benchmark items")
+def make_benchmark_items(out: Path, *, corpus: Artifact, runtime: Runtime) -> dict[str, Any]:
+    """Turn the corpus' held-out samples into lm-eval tasks: YAML and data in one folder.
+
+    Writes a folder that the `lm_eval` command line can use as it is. Costs about a second.
+    """
+    from evals.items import write_benchmark_items
+    from models.nano.corpus import load_corpus
+
+    write_benchmark_items(load_corpus(corpus.path).samples, out)
+    return {}
+
+
+@step("pretraining", version=1, run_name="pretrain {label}", resumable=True)
+def pretrain(
+    out: Path,
+    *,
+    label: Label,
+    pretraining: PretrainingSpec,
+    shuffle_answers: bool,
+    corpus: Artifact,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Pretrain the nano model and keep its checkpoints in Hugging Face format.
+
+    Writes checkpoints/step<N>-tokens<M>/ and loss_curve.parquet. Costs about two and a half
+    minutes on one core with the default recipe. A killed attempt goes on from its last checkpoint.
+    """
+    from models.digest import checkpoint_digest
+    from models.nano.corpus import load_corpus
+    from models.nano.training import train
+
+    train(
+        pretraining,
+        load_corpus(corpus.path),
+        shuffle_answers=shuffle_answers,
+        out=out,
+        on_progress=report,
+    )
+    names = [path.name for path in (out / "checkpoints").iterdir()]
+    return {
+        "digests": {name: checkpoint_digest(out / "checkpoints" / name) for name in sorted(names)}
+    }
+
+
+@step("loss-curve", version=1, run_name="loss curve {label}")
+def keep_loss_curve(
+    out: Path, *, label: Label, pretraining: Artifact, runtime: Runtime
+) -> dict[str, Any]:
+    """Keep the training loss as an artifact of its own, so that weights may be deleted later."""
+    source = pretraining.path / "loss_curve.parquet"
+    (out / source.name).write_bytes(source.read_bytes())
+    return {}
+
+
+def nano_checkpoints(series: Series, pretraining: Artifact | None) -> list[Checkpoint]:
+    """Checkpoints of a nano series; without digests as long as the model is not trained."""
+    assert series.source.kind == "nano"
+    spec = series.source.pretraining
+    checkpoints = []
+    for training_step in spec.checkpoint_steps:
+        tokens_seen = training_step * spec.batch_size * TOKENS_PER_SAMPLE
+        revision = checkpoint_name(training_step, tokens_seen)
+        location, digest = "", None
+        if pretraining is not None:
+            folder = pretraining.path / "checkpoints" / revision
+            location = folder.relative_to(artifacts.root()).as_posix()
+            digest = pretraining.summary["digests"][revision]
+        checkpoints.append(
+            Checkpoint(
+                series=series.name,
+                step=training_step,
+                tokens_seen=tokens_seen,
+                revision=revision,
+                digest=digest,
+                location=location,
+            )
+        )
+    return checkpoints
+
+
+def find_checkpoints(series: Series) -> list[Checkpoint]:
+    """Look into a folder of checkpoints, as a Prefect task inside a flow, directly in a plan."""
+    assert series.source.kind == "local"
+    look: Callable[[str, LocalSource], list[Checkpoint]]
+    look = discover if current_plan() is not None else discover_checkpoints
+    return look(series.name, series.source)
+
+
+@task(name="discover", task_run_name="discover {series_name}")
+def discover_checkpoints(series_name: str, source: LocalSource) -> list[Checkpoint]:
+    """Look into a folder of checkpoints; never cached, because a training run adds to it."""
+    return discover(series_name, source)
+
+
+def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
+    """Checkpoints in a folder, known by the SHA-256 of their files, in order of step.
+
+    Raises
+    ------
+    ValueError
+        When there are none, a wanted step is missing, or two have the same weights.
+    """
+    from models.digest import checkpoint_digest, list_checkpoints
+
+    found = list_checkpoints(source.path)
+    if source.steps is not None:
+        missing = sorted(set(source.steps) - {checkpoint.step for checkpoint in found})
+        if missing:
+            raise ValueError(
+                f"{source.path}: no checkpoint for step {', '.join(map(str, missing))}; found "
+                f"steps {', '.join(str(checkpoint.step) for checkpoint in found)}"
+            )
+        found = [checkpoint for checkpoint in found if checkpoint.step in source.steps]
+    checkpoints = [
+        Checkpoint(
+            series=series_name,
+            step=checkpoint.step,
+            tokens_seen=checkpoint.tokens_seen,
+            revision=checkpoint.name,
+            digest=checkpoint_digest(checkpoint.path),
+            location=str(checkpoint.path),
+        )
+        for checkpoint in found
+    ]
+    _refuse_twins(checkpoints)
+    return checkpoints
+
+
+def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
+    seen: dict[str | None, str] = {}
+    for checkpoint in checkpoints:
+        twin = seen.setdefault(checkpoint.digest, checkpoint.revision)
+        if twin != checkpoint.revision:
+            raise ValueError(
+                f"checkpoints {twin} and {checkpoint.revision} are identical, byte for byte; one "
+                "of them is mislabelled. Remove one, or choose steps in the study"
+            )

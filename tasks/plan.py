@@ -1,0 +1,104 @@
+"""What a study would do, found out without doing any of it.
+
+Inside :func:`planning` a step is looked up instead of submitted. A step can be reused when every
+artifact it reads is there and its own artifact is there and whole. What reads something that is yet
+to be made counts as to be run; it may still turn out reusable, when the input is rebuilt with the
+same content.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store import artifacts
+from store.artifacts import Artifact, Checkpoint
+from store.identity import fingerprint
+
+if TYPE_CHECKING:
+    from tasks.step import Step
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One step of a plan: the artifact that is there, or None when it would be made."""
+
+    step_name: str
+    label: str
+    checkpoint: Checkpoint | None
+    artifact: Artifact | None
+
+    def result(self) -> Artifact | None:
+        """The artifact, when it is there; stands in for a future's result."""
+        return self.artifact
+
+
+@dataclass
+class Plan:
+    """Every step of a study in order."""
+
+    entries: list[Planned] = field(default_factory=list)
+
+    def look_up(self, step: "Step", inputs: dict[str, Any]) -> Planned:
+        """Note one step."""
+        resolved = _resolve(inputs)
+        artifact = None
+        if not _has_missing(resolved):
+            key = fingerprint(step.name, step.version, resolved)
+            try:
+                artifact = artifacts.find(step.name, step.version, key)
+            except artifacts.DamagedArtifact:
+                artifact = None  # it will be made again
+        if artifact and step.still_holds and not step.still_holds(artifact, resolved):
+            artifact = None
+        planned = Planned(step.name, step.label(inputs), inputs.get("checkpoint"), artifact)
+        self.entries.append(planned)
+        return planned
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Per step name, in order: how many runs in all, how many of them reused."""
+        counts: dict[str, tuple[int, int]] = {}
+        for entry in self.entries:
+            total, reused = counts.get(entry.step_name, (0, 0))
+            counts[entry.step_name] = (total + 1, reused + (entry.artifact is not None))
+        return counts
+
+
+_current: ContextVar[Plan | None] = ContextVar("plan", default=None)
+
+
+def current_plan() -> Plan | None:
+    """The plan being made, if any."""
+    return _current.get()
+
+
+@contextmanager
+def planning() -> Iterator[Plan]:
+    """Look steps up instead of submitting them; nothing runs, nothing is written."""
+    plan = Plan()
+    token = _current.set(plan)
+    try:
+        yield plan
+    finally:
+        _current.reset(token)
+
+
+def _resolve(value: Any) -> Any:
+    if isinstance(value, Planned):
+        return value.artifact or value
+    if isinstance(value, dict):
+        return {key: _resolve(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolve(item) for item in value]
+    return value
+
+
+def _has_missing(value: Any) -> bool:
+    if isinstance(value, Checkpoint):
+        return value.digest is None
+    if isinstance(value, dict):
+        return any(_has_missing(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_missing(item) for item in value)
+    return isinstance(value, Planned)

@@ -1,0 +1,60 @@
+"""Probe sets: which samples are measured, as token ids, the same for every checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.artifacts import Artifact, Checkpoint
+from store.identity import Label
+from studies.spec import Domain, JsonlSamples, Runtime
+from tasks.step import step
+
+SCHEMA = pa.schema(
+    [
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("sample_id", pa.int64()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("counted", pa.list_(pa.bool_())),
+    ]
+)
+
+
+@step("probes", version=1, run_name="probes {label}")
+def collect_probes(
+    out: Path,
+    *,
+    label: Label,
+    domains: list[Domain],
+    max_length: int,
+    corpus: Artifact | None,
+    shuffle_answers: bool,
+    tokenizer: Checkpoint | None,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Tokenize the probe and validation samples of every domain.
+
+    Writes probes.parquet: one row per sample with token ids and which of them count in the loss.
+    Reads the corpus, or JSON-lines files with the tokenizer of the first checkpoint. Costs seconds.
+    """
+    from models.samples import corpus_samples, jsonl_samples, load_tokenizer
+
+    rows: list[dict[str, Any]] = []
+    text_tokenizer = load_tokenizer(tokenizer.path) if tokenizer is not None else None
+    for domain in domains:
+        for split, source in (("probe", domain.probes), ("validation", domain.validation)):
+            if source is None:
+                continue
+            if isinstance(source, JsonlSamples):
+                samples = jsonl_samples(source, text_tokenizer, max_length)
+            else:
+                assert corpus is not None, "the study's check admits corpus samples to nano only"
+                samples = corpus_samples(corpus.path, domain.name, split, shuffle_answers)
+            rows += [{"domain": domain.name, "split": split, **sample} for sample in samples]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, out / "probes.parquet", compression="zstd")
+    counts = {domain.name: sum(r["domain"] == domain.name for r in rows) for domain in domains}
+    return {"num_samples": counts}

@@ -1,0 +1,126 @@
+"""Publish: the warehouse, the tracking store, and the folder where a user finds everything."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from store import artifacts
+from store.artifacts import Artifact
+from store.identity import canonical_json
+from studies.spec import Domain, Runtime, Study
+from tasks.step import step
+
+WAREHOUSE = "warehouse.duckdb"
+REPORT = "report.html"
+FIGURES = "figures"
+EMBEDDED = "embedded"
+
+
+@step("warehouse", version=1, run_name="warehouse")
+def build_warehouse(
+    out: Path,
+    *,
+    study: dict[str, str],
+    series: list[dict[str, Any]],
+    domains: list[Domain],
+    judged: Artifact,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Build the DuckDB file from the artifacts: warehouse.duckdb. Costs seconds."""
+    from store.tables import warehouse_tables
+    from store.warehouse import build
+
+    build(warehouse_tables(series, domains, judged, study), out / WAREHOUSE)  # type: ignore[arg-type]
+    return {}
+
+
+def still_tracked(artifact: Artifact, inputs: dict[str, Any]) -> bool:
+    """Whether the tracking store still has the run that an earlier export wrote."""
+    from store.tracking import exists
+
+    return exists(
+        artifact.summary["run_key"],
+        tracking_uri=_tracking_uri(inputs["destination"]),
+        data_root=artifacts.root(),
+    )
+
+
+@step("tracking", version=1, run_name="tracking", still_holds=still_tracked)
+def export_tracking(
+    out: Path, *, warehouse: Artifact, report: Artifact, destination: str, runtime: Runtime
+) -> dict[str, Any]:
+    """Mirror the warehouse and the report to MLflow. Costs some ten seconds.
+
+    Writes tracking.json with the run's id. Runs again when the warehouse or the report change, the
+    destination changes, or the run is gone from the tracking store.
+    """
+    from store.tracking import export
+
+    run_key = f"{warehouse.fingerprint}-{report.fingerprint}"
+    result = export(
+        warehouse.path / WAREHOUSE,
+        report.path,
+        run_key=run_key,
+        tracking_uri=_tracking_uri(destination),
+        data_root=artifacts.root(),
+    )
+    found = {"run_key": run_key, "run_id": result.run_id, "experiment_id": result.experiment_id}
+    (out / "tracking.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+def tracking_destination() -> str:
+    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or the store inside the data folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
+
+
+def describe(study: Study) -> dict[str, str]:
+    """The study as one row: names, prose, and the whole question as YAML without its runtime."""
+    spec = study.model_dump(mode="json", exclude={"runtime"})
+    return {
+        "name": study.name,
+        "title": study.title,
+        "description": study.description,
+        "spec_yaml": yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=100),
+        "spec_fingerprint": hashlib.sha256(canonical_json(spec).encode()).hexdigest(),
+    }
+
+
+def deliver(study: Study, artifacts_made: dict[str, Artifact]) -> dict[str, str]:
+    """Point the study's folder at its newest warehouse, report and figures; each swap is atomic.
+
+    Returns
+    -------
+    dict
+        Paths by name: `report`, `figures`, `warehouse`.
+    """
+    folder = artifacts.root() / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = {
+        "report": artifacts_made["report"].path / REPORT,
+        "figures": artifacts_made["report"].path / FIGURES,
+        "warehouse": artifacts_made["warehouse"].path / WAREHOUSE,
+    }
+    for target in targets.values():
+        _point(folder / target.name, target)
+    return {name: str(folder / target.name) for name, target in targets.items()}
+
+
+def delivered(study_name: str, file_name: str) -> Path:
+    """Where :func:`deliver` puts a file of a study."""
+    return artifacts.root() / study_name / file_name
+
+
+def _point(link: Path, target: Path) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.replace(link)
+
+
+def _tracking_uri(destination: str) -> str | None:
+    return None if destination == EMBEDDED else destination

@@ -1,0 +1,18 @@
+"""Report: one page of HTML and the figures, made from the warehouse alone."""
+
+from pathlib import Path
+from typing import Any
+
+from store.artifacts import Artifact
+from studies.spec import Runtime
+from tasks.publish import WAREHOUSE
+from tasks.step import step
+
+
+@step("report", version=1, run_name="report")
+def write_report(out: Path, *, warehouse: Artifact, runtime: Runtime) -> dict[str, Any]:
+    """Write report.html (self-contained) and figures/ (PNG and SVG). Costs some ten seconds."""
+    from reports.page import build_report
+
+    build_report(warehouse.path / WAREHOUSE, out)
+    return {}

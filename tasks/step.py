@@ -1,0 +1,203 @@
+"""The one decorator that makes a function a cached Prefect task.
+
+A *step* is a body `body(out, **inputs) -> summary` that reads the artifacts among its inputs and
+writes files into `out`. The decorator does everything else:
+
+* The Prefect cache key is the step's fingerprint (:mod:`store.identity`), so a new run, a retry
+  from the Prefect UI and a run after a crash all repeat exactly what is missing. Prefect's own
+  policies would not do: the default one includes the run id, and the others fall back to pickled
+  bytes that differ between processes.
+* Before a key is handed to Prefect, the artifact it names is verified. A damaged one is discarded
+  together with Prefect's result record, so that Prefect finds nothing and runs the body.
+* The body runs in a worker process and writes into a draft folder; the folder becomes the artifact
+  only when it is whole (:mod:`store.artifacts`).
+* Two runs that want the same artifact at once: the second waits, then finds it.
+
+What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a small summary.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.tasks import Task
+
+from store import artifacts
+from store.artifacts import Artifact
+from store.identity import fingerprint, identities
+from studies.spec import Runtime
+from tasks import workers
+from tasks.plan import Planned, current_plan
+
+Body = Callable[..., dict[str, Any]]
+Check = Callable[[Artifact, dict[str, Any]], bool]
+
+
+@dataclass
+class FingerprintPolicy(CachePolicy):
+    """Prefect cache policy: the key is the place of the artifact's result record."""
+
+    step: "Step | None" = None
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **_: Any,
+    ) -> str | None:
+        """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
+        assert self.step is not None
+        key = fingerprint(self.step.name, self.step.version, inputs)
+        self.step.reusable(key, inputs)
+        return f"{artifacts.name_of(self.step.name, self.step.version, key)}/{artifacts.RESULT}"
+
+
+class Step:
+    """A cached Prefect task made from a body; submit it inside a flow."""
+
+    def __init__(
+        self,
+        body: Body,
+        *,
+        name: str,
+        version: int,
+        run_name: str,
+        resumable: bool,
+        still_holds: Check | None,
+    ) -> None:
+        self.body = body
+        self.name = name
+        self.version = version
+        self.run_name = run_name
+        self.resumable = resumable
+        self.still_holds = still_holds
+        self.__doc__ = body.__doc__
+        self.task: Task[..., Artifact] = task(
+            self._visible(),
+            name=name,
+            description=inspect.getdoc(body),
+            task_run_name=run_name,
+            cache_policy=FingerprintPolicy(step=self),
+            persist_result=True,
+            result_serializer="json",
+        )
+
+    def submit(self, **inputs: Any) -> "PrefectFuture[Artifact] | Planned":
+        """Hand the step to Prefect; futures among the inputs are waited for and resolved.
+
+        Inside :func:`tasks.plan.planning` nothing is handed over; the plan learns of it.
+        """
+        plan = current_plan()
+        if plan is not None:
+            return plan.look_up(self, inputs)
+        return self.task.with_options(result_storage=artifacts.artifacts_root()).submit(**inputs)
+
+    def run(self, **inputs: Any) -> Artifact:
+        """Make the artifact, or find it made; what the Prefect task does when it has no result."""
+        key = fingerprint(self.name, self.version, inputs)
+        identity = (self.name, self.version, key)
+        with artifacts.locked(*identity):
+            made = self.reusable(key, inputs)
+            if made is not None:  # another run made it while this one waited
+                return made
+            started_at = datetime.now(UTC)
+            with artifacts.draft(*identity, resumable=self.resumable) as out:
+                summary = self._compute(out, inputs)
+                artifact = artifacts.commit(
+                    out,
+                    step_name=self.name,
+                    version=self.version,
+                    fingerprint=key,
+                    inputs=identities(inputs),
+                    summary=summary,
+                    started_at=started_at,
+                    device=summary.pop("device", "cpu"),
+                )
+        return artifact
+
+    def reusable(self, key: str, inputs: dict[str, Any]) -> Artifact | None:
+        """The whole, verified artifact; one that is damaged or no longer holds is discarded."""
+        try:
+            artifact = artifacts.find(self.name, self.version, key)
+            if artifact is None or self.still_holds is None or self.still_holds(artifact, inputs):
+                return artifact
+            reason = f"{artifact.path}: what it stands for is gone"
+        except artifacts.DamagedArtifact as error:
+            reason = str(error)
+        logging.getLogger("prefect.grokpath").warning("made again: %s", reason)
+        artifacts.discard(artifacts.folder_of(self.name, self.version, key))
+        return None
+
+    def label(self, inputs: dict[str, Any]) -> str:
+        """Speaking name of one run of the step."""
+        return self.run_name.format(**inputs)
+
+    def _compute(self, out: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+        runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
+        job = workers.Job(self.body.__module__, self.body.__name__, self.name, self.label(inputs))
+        answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **inputs})
+        return answer
+
+    def _visible(self) -> Callable[..., Artifact]:
+        """What Prefect sees: the body's signature without `out`."""
+
+        def visible(**inputs: Any) -> Artifact:
+            artifact = self.run(**inputs)
+            get_run_logger().info("%s -> %s", self.label(inputs), artifact.path)
+            return artifact
+
+        signature = inspect.signature(self.body)
+        parameters = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in signature.parameters.items()
+            if name != "out"
+        ]
+        visible.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=parameters, return_annotation=Artifact
+        )
+        visible.__name__ = self.body.__name__
+        visible.__module__ = self.body.__module__
+        return visible
+
+
+def step(
+    name: str,
+    *,
+    version: int,
+    run_name: str,
+    resumable: bool = False,
+    still_holds: Check | None = None,
+) -> Callable[[Body], Step]:
+    """Make a body a :class:`Step`.
+
+    Parameters
+    ----------
+    name
+        Name of the step and of its folder below `artifacts/`.
+    version
+        Raise it when the meaning of the output changes; every artifact of the step is then new.
+    run_name
+        Format of a run's name from the inputs, e.g. `"{checkpoint.series} {checkpoint.revision}"`.
+    resumable
+        Keep what a killed attempt left and hand it to the next one; the body must cope with it.
+    still_holds
+        For a step with an effect outside its artifact: whether the effect is still there.
+    """
+    return lambda body: Step(
+        body,
+        name=name,
+        version=version,
+        run_name=run_name,
+        resumable=resumable,
+        still_holds=still_holds,
+    )

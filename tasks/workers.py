@@ -1,0 +1,167 @@
+"""Worker processes that run step bodies, and the progress they report.
+
+Prefect's threads decide what runs; the bodies run here, one per process, because training and
+lm-eval spend much of their time in Python and threads would take turns. Prefect's own process
+runner was measured at about 100 ms per cached task, because it starts the task engine in the child;
+deciding in a thread costs about 20 ms and starts no child when everything is reused
+(docs/decisions/0002-worker-processes.md).
+
+Each worker computes with one thread, so results do not depend on the number of cores.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+SINGLE_THREADED = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without an answer."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one body is: `done` of `total` units, and a word on it."""
+
+    step_name: str
+    label: str
+    done: int
+    total: int
+    message: str = ""
+    finished: bool = False
+
+
+_listeners: list[Callable[[Progress], None]] = []
+_lock = threading.Lock()
+_pool: ProcessPoolExecutor | None = None
+_pool_size = 0
+_messages: Any = None  # in the parent: the queue it reads; in a worker: the queue it writes
+_running = ("", "")  # in a worker: name of the step and label of the run it computes
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which body to run, and what its run is called."""
+
+    module: str
+    function: str
+    step_name: str
+    label: str
+
+
+def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Any:
+    """Run a body in a worker process and wait for its answer.
+
+    Raises
+    ------
+    WorkerDied
+        When the process was killed or ran out of memory. The next call starts new workers.
+    """
+    pool = _ensure_pool(num_workers)
+    try:
+        answer: Future[Any] = pool.submit(_call, job, inputs)
+        value = answer.result()
+    except BrokenProcessPool as error:
+        _drop_pool(pool)
+        raise WorkerDied(
+            f"the worker process computing {job.label!r} ended without an answer. It was killed, "
+            "or the machine ran out of memory; with less memory, lower runtime.workers or "
+            "runtime.batch_size. Everything already finished is kept: run again to go on."
+        ) from error
+    _tell(Progress(job.step_name, job.label, 1, 1, finished=True))
+    return value
+
+
+def report(done: int, total: int, message: str = "") -> None:
+    """Tell whoever watches how far the running body is; cheap, and silent where nobody watches."""
+    if _messages is not None and multiprocessing.parent_process() is not None:
+        _messages.put(Progress(*_running, done, total, message))
+
+
+def watch(listener: Callable[[Progress], None]) -> None:
+    """Call `listener` in this process with every progress report of every worker."""
+    _listeners.append(listener)
+
+
+def unwatch(listener: Callable[[Progress], None]) -> None:
+    """Stop calling a listener."""
+    _listeners.remove(listener)
+
+
+def stop() -> None:
+    """End the workers; the next body starts new ones."""
+    if _pool is not None:
+        _drop_pool(_pool)
+
+
+def _ensure_pool(num_workers: int) -> ProcessPoolExecutor:
+    global _pool, _pool_size, _messages
+    with _lock:
+        if _pool is not None and _pool_size != num_workers:
+            _pool.shutdown(wait=True)
+            _pool = None
+        if _pool is None:
+            # spawn: a forked copy of a process with threads and an event loop can hang
+            spawn = multiprocessing.get_context("spawn")
+            if _messages is None:
+                _messages = spawn.Queue()
+                threading.Thread(target=_dispatch, args=(_messages,), daemon=True).start()
+            _pool = ProcessPoolExecutor(
+                num_workers, mp_context=spawn, initializer=_start, initargs=(_messages,)
+            )
+            _pool_size = num_workers
+        return _pool
+
+
+def _drop_pool(pool: ProcessPoolExecutor) -> None:
+    global _pool
+    with _lock:
+        if _pool is pool:
+            _pool = None
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _dispatch(messages: Any) -> None:
+    while True:
+        _tell(messages.get())
+
+
+def _tell(progress: Progress) -> None:
+    for listener in list(_listeners):
+        listener(progress)
+
+
+def _start(messages: Any) -> None:
+    """First thing in a worker: one compute thread, and die with the parent."""
+    global _messages
+    _messages = messages
+    for variable in SINGLE_THREADED:
+        os.environ[variable] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call(job: Job, inputs: dict[str, Any]) -> Any:
+    global _running
+    _running = (job.step_name, job.label)
+    step = getattr(import_module(job.module), job.function)
+    return step.body(**inputs)

@@ -1,0 +1,56 @@
+import math
+
+import pytest
+
+from evals.results import metric_key, read_result
+from studies.spec import Benchmark
+
+
+class ExactTask:
+    OUTPUT_TYPE = "generate_until"
+
+
+def outcome(values: list[object]) -> dict:
+    samples = [
+        {
+            "doc_id": i,
+            "doc": {"text": "?"},
+            "target": "yes",
+            "filtered_resps": [f"answer {i}"],
+            "filter": "none",
+            "score": value,
+        }
+        for i, value in enumerate(values)
+    ]
+    scores = {"alias": "quiz", "score,none": 0.5, "score_stderr,none": "N/A", "sample_len": 4}
+    return {"results": {"quiz": scores}, "samples": {"quiz": samples}}
+
+
+QUIZ = Benchmark(name="quiz", metric="score")
+
+
+def test_numbers_by_hand() -> None:
+    result = read_result(QUIZ, ExactTask(), outcome([1, 0, 1.0, 0]))
+    assert result.value == 0.5
+    assert result.std_error == pytest.approx(math.sqrt(1 / 3) / 2)
+    assert result.metrics == {"score": 0.5}
+    assert result.documents.to_pydict() == {
+        "document_id": [0, 1, 2, 3],
+        "correct": [True, False, True, False],
+        "target": ["yes"] * 4,
+        "response": ["answer 0", "answer 1", "answer 2", "answer 3"],
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, (1, 0), None, "1"])
+def test_what_is_not_a_number_per_document_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"'score' of benchmark 'quiz' is not a number for 1 of 3"):
+        read_result(QUIZ, ExactTask(), outcome([1, value, 0]))
+
+
+def test_the_default_filter_needs_no_name() -> None:
+    keys = ["acc,none", "acc_norm,none"]
+    assert metric_key(Benchmark(name="quiz", metric="acc"), keys) == "acc,none"
+    assert metric_key(Benchmark(name="quiz", metric="acc_norm,none"), keys) == "acc_norm,none"
+    with pytest.raises(ValueError, match=r"no metric 'accuracy'; it has acc, acc_norm"):
+        metric_key(Benchmark(name="quiz", metric="accuracy"), keys)
