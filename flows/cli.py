@@ -252,7 +252,7 @@ def _quiet_prefect(verbose: bool) -> None:
     """Keep Prefect's log out of the terminal; the Prefect UI still gets all of it."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
 def _print_plan_line(spec: "Study", plan: "Plan") -> None:

@@ -66,7 +66,11 @@ def lay_out(study: Study) -> dict[str, Any]:
     )
     report = write_report.submit(warehouse=warehouse, runtime=runtime)
     tracking = export_tracking.submit(
-        warehouse=warehouse, report=report, destination=tracking_destination(), runtime=runtime
+        study_name=study.name,
+        warehouse=warehouse,
+        report=report,
+        destination=tracking_destination(),
+        runtime=runtime,
     )
     return {
         "series": measured,

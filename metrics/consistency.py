@@ -167,7 +167,7 @@ def consecutive_cosines(
             f"consistency compares consecutive layers and needs at least 2, found {num_layers}"
         )
     if centred:
-        weights_NLK, routers_LKD = _centre(weights_NLK, routers_LKD)
+        routers_LKD = _centre(routers_LKD)
     cosines = np.empty((num_samples, num_layers - 1))
     for layer in range(num_layers - 1):
         first_KR, second_KR = _shared_coordinates(routers_LKD[layer], routers_LKD[layer + 1])
@@ -215,23 +215,14 @@ def routing_embeddings(
     weights_NLK = check_routing_weights(routing_weights_NLK)
     routers_LKD = check_router_weights(router_weights_LKD, *weights_NLK.shape[1:])
     if centred:
-        weights_NLK, routers_LKD = _centre(weights_NLK, routers_LKD)
+        routers_LKD = _centre(routers_LKD)
     embeddings_LND = weights_NLK.transpose(1, 0, 2) @ routers_LKD
     return embeddings_LND.transpose(1, 0, 2)
 
 
-def _centre(
-    weights_NLK: NDArray[np.float64], routers_LKD: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centre both factors over the experts; the embeddings only see the routers' centring.
-
-    The rows of a centred router sum to zero, so a constant in the weights has no effect on the
-    embedding. Taking it out keeps near-uniform routing from drowning in rounding.
-    """
-    return (
-        weights_NLK - weights_NLK.mean(axis=-1, keepdims=True),
-        routers_LKD - routers_LKD.mean(axis=-2, keepdims=True),
-    )
+def _centre(routers_LKD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract each layer's mean row."""
+    return routers_LKD - routers_LKD.mean(axis=-2, keepdims=True)
 
 
 def _shared_coordinates(

@@ -22,7 +22,7 @@ MIN_CHECKPOINTS = 8
 SECOND_ORDER_FROM = 12
 """From this many checkpoints on second differences are used, below it first differences."""
 
-MAX_TREND_ERRORS = 1.8
+MAX_TREND_ERRORS = 1.6
 """Abstain when a series is this many standard errors smoother than a random walk."""
 
 
@@ -86,15 +86,16 @@ def detrended_test(
 
     Notes
     -----
-    1. Second differences of each series (first differences below 12 checkpoints), replaced by
-       their ranks, from which a quadratic in the checkpoint index is regressed out.
+    1. Second differences of each series (first differences below 12 checkpoints), less a
+       quadratic in the checkpoint index, divided by their size as it grows or shrinks
+       exponentially with the index; then their ranks, again less a quadratic.
     2. Permutation test of the correlation r of the two residual series. Differencing makes
        neighbours dependent, which inflates the variance of r by
        max(1, 1 + 2 sum_k rho_x(k) rho_y(k)), k = 1 (and 2 for second differences); r is divided
        by the square root of it (Bartlett 1935).
     3. Abstention. The lag-1 autocorrelation of signed ranks of second differences is -2/3 for
        noise around a trend, -1/2 for a random walk, and positive for a smooth curve. With R of
-       them, either series above -1/2 + 1.8 / sqrt(R) means that trend is left over: no p-value.
+       them, either series above -1/2 + 1.6 / sqrt(R) means that trend is left over: no p-value.
 
     The paper (arXiv 2506.21551, sec. 4.3) reports plain correlations; this test is ours.
 
@@ -185,9 +186,10 @@ def is_too_smooth(series_T: NDArray[np.float64]) -> bool:
 def _detrended_differences(
     series_T: NDArray[np.float64], order: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Evenly sized differences and their ranks, each with a quadratic in the index taken out."""
-    differences_R = _evenly_sized(_without_rounding(np.diff(series_T, n=order), series_T))
-    return _quadratic_residual(differences_R), _quadratic_residual(rankdata(differences_R))
+    """Differences around a quadratic in the index, evenly sized; and the same of their ranks."""
+    differences_R = _without_rounding(np.diff(series_T, n=order), series_T)
+    even_R = _evenly_sized(_quadratic_residual(differences_R))
+    return even_R, _quadratic_residual(rankdata(even_R))
 
 
 def _without_rounding(

@@ -19,7 +19,7 @@ from metrics.consistency import (
     pathway_consistency,
     summarize_consistency,
 )
-from metrics.dispersion import mean_hellinger_distance, routing_variance
+from metrics.dispersion import hellinger_spread, routing_variance
 from metrics.distances import PairwiseMean, layer_distances, mean_pairwise_distance
 from metrics.pathways import pathway_lengths, pathway_strings, pathways_in_unit, routing_entropy
 
@@ -196,7 +196,7 @@ def _shape_rows(routing_weights_NLK: NDArray[np.floating], threshold: float) -> 
     values = {
         "pathway_length": pathway_lengths(routing_weights_NLK, threshold)[0].mean(),
         "routing_entropy": routing_entropy(routing_weights_NLK).mean(),
-        "hellinger_distance": mean_hellinger_distance(routing_weights_NLK),
+        "hellinger_spread": hellinger_spread(routing_weights_NLK),
         "routing_variance": routing_variance(routing_weights_NLK),
     }
     return [

@@ -131,12 +131,12 @@ MONITORS = (
         "entropy of the routing weights, mean over layers and samples",
     ),
     Monitor(
-        "hellinger_distance",
-        "Hellinger distance of routing weights",
-        "distance",
+        "hellinger_spread",
+        "Hellinger spread of routing weights",
+        "squared distance",
         0,
         "ours: a distance without threshold or strings",
-        "mean over pairs of samples and layers",
+        "mean squared Hellinger distance over pairs of samples, mean over layers",
     ),
     Monitor(
         "routing_variance",

@@ -98,5 +98,3 @@ def check_samples(
                 f"sample {number} has token ids from {min(ids)} to {max(ids)}, but the model knows "
                 f"0 to {vocab_size - 1}; was it made with another tokenizer?"
             )
-
-

@@ -48,7 +48,7 @@ left join memorization_thresholds using (series, domain) order by domain, series
 CORRELATIONS_SQL = "select * from correlations order by all"
 SEPARATION_SQL = "select * from separation order by all"
 STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,
-  sum(num_bytes) as num_bytes
+  sum(num_bytes) / 1e6 as megabytes
 from artifacts group by all order by min(started_at), step_name"""
 INPUTS_SQL = """select distinct made.step_name, coalesce(used.step_name, input_name) as input
 from lineage join artifacts made using (fingerprint)
@@ -198,7 +198,8 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     analysis = spec.get("analysis") or {} if isinstance(spec, dict) else {}
     significance = float(analysis.get("significance", SIGNIFICANCE))
     correlations, separation = read(CORRELATIONS_SQL), read(SEPARATION_SQL)
-    rank = {row["monitor"]: at for at, row in enumerate(monitors := read("select * from monitors"))}
+    monitors = read("select * from monitors")
+    rank = {row["monitor"]: at for at, row in enumerate(monitors)}
     domain_rank = {name: at for at, name in enumerate(names.domains)}
     for rows in (correlations, separation):
         rows.sort(key=lambda r: (domain_rank.get(r["domain"], 99), rank.get(r["monitor"], 99)))

@@ -122,7 +122,8 @@ def _values(table: Table, column: Column, rows: Sequence[Mapping[str, Any]]) -> 
 def _cast(table: Table, column: Column, values: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
         if isinstance(values, list):
-            values = pa.array(values, type=column.type)
+            # Told to make whole numbers, Arrow would cut 2.5 to 2; a cast refuses.
+            values = pa.array(values, type=None if column.type == WHOLE else column.type)
         array = values.cast(column.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise ValueError(

@@ -52,10 +52,20 @@ MONITORED_METRICS = (
     "layer_cosine_centred",
     "pathway_length",
     "routing_entropy",
-    "hellinger_distance",
+    "hellinger_spread",
     "routing_variance",
 )
 """Measures of a domain that are held against accuracy; names in the table `pathway_metrics`."""
+
+
+MODEL_COLUMNS = {
+    "family": "model_type",
+    "num_layers": "num_moe_layers",
+    "num_experts": "num_experts",
+    "top_k": "top_k",
+    "num_parameters": "num_parameters",
+}
+"""Columns of the table `checkpoints` and what a routing artifact's summary calls them."""
 
 
 def curves_of_series(series: SeriesArtifacts, domains: list[Domain]) -> list[dict[str, Any]]:
@@ -117,7 +127,8 @@ def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:
     probes = _parquet(series["probes"], "probes")
     yield "probes", _beside(_probe_columns(probes), series=name)
     if series["loss_curve"] is not None:
-        yield "loss_curve", _beside(_parquet(series["loss_curve"], "loss_curve"), series=name)
+        curve = _parquet(series["loss_curve"], "loss_curve").select(["step", "domain", "loss"])
+        yield "loss_curve", _beside(curve, series=name)
     yield "checkpoints", _checkpoint_table(series)
     yield "memorization", _beside(_parquet(series["memorization"], "memorization"), series=name)
     yield (
@@ -158,7 +169,7 @@ def _checkpoint_table(series: SeriesArtifacts) -> pa.Table:
             "tokens_seen": pa.array(series["tokens_seen"], pa.int64()),
             "revision": series["revisions"],
             "digest": series["digests"],
-            **{key: [model[key] for model in models] for key in models[0]},
+            **{column: [model[key] for model in models] for column, key in MODEL_COLUMNS.items()},
         }
     )
 

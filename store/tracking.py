@@ -15,10 +15,11 @@ The store is the one given, else `MLFLOW_TRACKING_URI`, else a SQLite file in th
 # ruff: noqa: E402 (MLflow reads its settings from the environment while it is imported)
 
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def export(
     """
     study = study_row(database)
     uri = _resolve(tracking_uri, data_root)
+    _prepare(uri, data_root)
     with _reaching(uri):
         client = MlflowClient(uri)
         experiment_id = _experiment(client, study["name"], uri, data_root)
@@ -263,8 +265,16 @@ def _resolve(tracking_uri: str | None, data_root: Path) -> str:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri
-    data_root.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{data_root.absolute() / 'mlflow.db'}"
+
+
+def _prepare(uri: str, data_root: Path) -> None:
+    """Make the embedded store's file, logging ahead: half the time, and readers need not wait."""
+    file = data_root.absolute() / "mlflow.db"
+    if uri == f"sqlite:///{file}" and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _is_server(uri: str) -> bool:

@@ -202,7 +202,7 @@ def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     except duckdb.Error as error:
         hint = (
             "another process has it open for writing; close that one, or copy the file"
-            if "lock" in str(error)
+            if "Could not set lock" in str(error)
             else "it is no warehouse or a damaged one; `grokpath run` makes it again"
         )
         raise WarehouseError(f"{path}: cannot be opened: {hint} ({error})") from error

@@ -93,7 +93,8 @@ def find_generalization(
 
     Writes generalization.parquet. Costs about a second.
     """
-    from metrics.generalization import NEVER, generalization_steps
+    from metrics.generalization import generalization_steps
+    from metrics.memorization import NEVER
 
     tables = [pq.read_table(a.path / "documents.parquet").to_pandas() for a in scores]
     keys = ["domain", "benchmark", "document_id"]
@@ -131,13 +132,14 @@ def judge_monitors(
     Writes curves.parquet, monitors.parquet, correlations.parquet, separation.parquet
     (arXiv 2506.21551, sec. 4.3, with detrended tests). Costs seconds.
     """
-    from metrics.monitors import MONITORS, judge, separations
+    import pandas as pd
+
+    from metrics.monitors import MONITORS, judge, separations, with_moving_average
     from store.schemas import conform
     from store.tables import curves_of_series
 
-    curves = pa.concat_tables(
-        curves_of_series(one, domains, analysis.moving_average_window) for one in series
-    ).to_pandas()
+    rows = [row for one in series for row in curves_of_series(one, domains)]  # type: ignore[arg-type]
+    curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
     tables = {
         "curves": curves.to_dict("records"),

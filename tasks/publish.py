@@ -44,6 +44,7 @@ def still_tracked(artifact: Artifact, inputs: dict[str, Any]) -> bool:
 
     return exists(
         artifact.summary["run_key"],
+        study=artifact.summary["study"],
         tracking_uri=_tracking_uri(inputs["destination"]),
         data_root=artifacts.root(),
     )
@@ -51,7 +52,13 @@ def still_tracked(artifact: Artifact, inputs: dict[str, Any]) -> bool:
 
 @step("tracking", version=1, run_name="tracking", still_holds=still_tracked)
 def export_tracking(
-    out: Path, *, warehouse: Artifact, report: Artifact, destination: str, runtime: Runtime
+    out: Path,
+    *,
+    study_name: str,
+    warehouse: Artifact,
+    report: Artifact,
+    destination: str,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     """Mirror the warehouse and the report to MLflow. Costs some ten seconds.
 
@@ -68,7 +75,12 @@ def export_tracking(
         tracking_uri=_tracking_uri(destination),
         data_root=artifacts.root(),
     )
-    found = {"run_key": run_key, "run_id": result.run_id, "experiment_id": result.experiment_id}
+    found = {
+        "study": study_name,
+        "run_key": run_key,
+        "run_id": result.run_id,
+        "experiment_id": result.experiment_id,
+    }
     (out / "tracking.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
 

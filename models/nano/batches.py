@@ -1,6 +1,5 @@
 """Training batches of the nano model: which samples each step sees."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +11,22 @@ from studies.nano_model import PretrainingSpec
 
 
 @dataclass(frozen=True)
-class _Batches:
-    """Training samples as token ids by domain, and how many of each a batch takes."""
+class Batches:
+    """Training samples as token ids, and how many of each domain a batch takes.
+
+    Attributes
+    ----------
+    seed
+        With the step it decides which samples a batch holds.
+    prompts, answers
+        By domain: int64 [samples, 4] and [samples].
+    counts
+        Samples of each domain in a batch, in the corpus's order of domains.
+    """
 
     seed: int
-    prompts: dict[str, np.ndarray]  # int64 [samples, 4]
-    answers: dict[str, np.ndarray]  # int64 [samples]
+    prompts: dict[str, np.ndarray]
+    answers: dict[str, np.ndarray]
     counts: dict[str, int]
 
     def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,9 +41,10 @@ class _Batches:
         return torch.from_numpy(prompts), torch.from_numpy(answers)
 
 
-def _batches(
+def training_batches(
     spec: PretrainingSpec, corpus: Corpus, words: PreTrainedTokenizerFast, shuffle_answers: bool
-) -> _Batches:
+) -> Batches:
+    """Collect what is trained on; ValueError when a domain has no samples or no room."""
     token_ids = words.get_vocab()
     rows = [row for row in corpus.samples.to_pylist() if row["split"] == TRAIN]
     answer = "shuffled_answer" if shuffle_answers else "answer"
@@ -50,10 +60,10 @@ def _batches(
             [[token_ids[word] for word in row["prompt"].split()] for row in chosen], dtype=np.int64
         )
         answers[domain] = np.array([token_ids[row[answer]] for row in chosen], dtype=np.int64)
-    return _Batches(spec.seed, prompts, answers, _counts(spec))
+    return Batches(spec.seed, prompts, answers, samples_per_domain(spec))
 
 
-def _counts(spec: PretrainingSpec) -> dict[str, int]:
+def samples_per_domain(spec: PretrainingSpec) -> dict[str, int]:
     """Samples of each domain in a batch; the largest remainders get what rounding leaves."""
     # In the corpus's order: how a study file orders its shares must not change the training.
     domains = [domain for domain in DOMAINS if domain in spec.domain_shares]
@@ -69,5 +79,3 @@ def _counts(spec: PretrainingSpec) -> dict[str, int]:
             "batch_size or the domain's share"
         )
     return counts
-
-

@@ -7,39 +7,27 @@ that was killed goes on from its last checkpoint and ends with the same bytes as
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import transformers
 from torch.nn import functional
-from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
+from transformers import OlmoeForCausalLM
 
-from models.nano.corpus import DOMAINS, TRAIN, Corpus
+from models.nano.batches import Batches, training_batches
+from models.nano.corpus import Corpus
+from models.nano.folder import SAMPLE_LENGTH, TrainingFolder
 from models.nano.model import build_model
 from models.nano.tokenizer import build_tokenizer
-from models.nano.training_state import (
-    TrainingState,
-    commit_folder,
-    gather,
-    load_state,
-    restore,
-    save_state,
-    sync,
-)
+from models.nano.training_state import restore
 from models.quiet import no_progress_bars
-from studies.base import checkpoint_name
 from studies.nano_model import PretrainingSpec
 
-SAMPLE_LENGTH = 5  # four prompt tokens and the answer
 PROGRESS_EVERY = 20
 Progress = Callable[[int, int, str], None]
 
@@ -89,36 +77,29 @@ def train(
         When `out` holds a training of another recipe, or a domain to train on has no samples.
     """
     words = build_tokenizer(corpus.vocabulary)
-    batches = _batches(spec, corpus, words, shuffle_answers)
-    recipe = _recipe(spec, corpus, batches)
-    if _finished(out, recipe):
+    batches = training_batches(spec, corpus, words, shuffle_answers)
+    folder = TrainingFolder(out, spec, _recipe(spec, corpus, batches), _environment(threads))
+    if folder.is_finished():
         return
     with _reproducible(threads), no_progress_bars():
         model = build_model(spec.model, len(corpus.vocabulary), spec.seed).train()
         optimizer = _optimizer(spec, model)
-        environment = {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "threads": threads,
-        }
-        state = _resume_point(spec, out, recipe, environment)
+        curve = np.zeros((spec.num_steps, 2 + len(batches.counts)))
+        state = folder.resume_point()
         if state is not None:
             restore(state, model, optimizer)
-        curve = np.zeros((spec.num_steps, 2 + len(batches.counts)))
-        first = 0 if state is None else state.step
-        curve[:first] = state.curve if state is not None else curve[:0]
+            curve[: state.step] = state.curve
+        elif 0 in spec.checkpoint_steps:
+            folder.write_checkpoint(0, model, words, optimizer, curve)
+        first = state.step if state is not None else 0
         report = _Reporter(spec, first, on_progress)
-        for step in range(first, spec.num_steps + 1):
-            if step > first:
-                curve[step - 1] = _train_step(spec, model, optimizer, batches, step)
-                report(step, float(curve[step - 1, 1]))
-            if step in spec.checkpoint_steps and (step > first or state is None):
-                _write_checkpoint(model, words, _checkpoint_folder(spec, out, step))
-                tensors = gather(model, optimizer)
-                saved = TrainingState(step, recipe, environment, curve[:step], tensors)
-                save_state(saved, out / "training_state")
-    _write_curve(spec, curve, list(batches.counts), recipe, out / "loss_curve.parquet")
-    shutil.rmtree(out / "training_state", ignore_errors=True)
+        for step in range(first + 1, spec.num_steps + 1):
+            curve[step - 1] = _train_step(spec, model, optimizer, batches, step)
+            report(step, float(curve[step - 1, 1]))
+            if step in spec.checkpoint_steps:
+                folder.write_checkpoint(step, model, words, optimizer, curve)
+    rates = [learning_rate(spec, step) for step in range(1, spec.num_steps + 1)]
+    folder.finish(curve, rates, list(batches.counts))
 
 
 def learning_rate(spec: PretrainingSpec, step: int) -> float:
@@ -140,7 +121,7 @@ def _train_step(
     spec: PretrainingSpec,
     model: OlmoeForCausalLM,
     optimizer: torch.optim.Optimizer,
-    batches: _Batches,
+    batches: Batches,
     step: int,
 ) -> list[float]:
     """One update; returns balancing loss, mean loss, and the mean loss of each domain."""
@@ -175,84 +156,18 @@ def _optimizer(spec: PretrainingSpec, model: OlmoeForCausalLM) -> torch.optim.Ad
     )
 
 
-def _recipe(spec: PretrainingSpec, corpus: Corpus, batches: _Batches) -> str:
+def _environment(threads: int) -> dict[str, Any]:
+    """What changes the last digits of a training without being part of its recipe."""
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {**versions, "threads": threads}
+
+
+def _recipe(spec: PretrainingSpec, corpus: Corpus, batches: Batches) -> str:
     digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode())
     digest.update(json.dumps(corpus.vocabulary).encode())
     for domain in batches.counts:
         digest.update(batches.prompts[domain].tobytes() + batches.answers[domain].tobytes())
     return digest.hexdigest()
-
-
-def _finished(out: Path, recipe: str) -> bool:
-    curve = out / "loss_curve.parquet"
-    if not curve.is_file():
-        return False
-    found = (pq.read_schema(curve).metadata or {}).get(b"recipe", b"").decode()
-    if found != recipe:
-        raise ValueError(_another_recipe(out))
-    shutil.rmtree(out / "training_state", ignore_errors=True)
-    return True
-
-
-def _resume_point(
-    spec: PretrainingSpec, out: Path, recipe: str, environment: dict[str, Any]
-) -> TrainingState | None:
-    """The state to go on from, with the checkpoints beyond it removed; None to begin."""
-    state = load_state(out / "training_state")
-    if state is not None and state.recipe != recipe:
-        raise ValueError(_another_recipe(out))
-    step = -1 if state is None or state.environment != environment else state.step
-    due = [_checkpoint_folder(spec, out, at) for at in spec.checkpoint_steps if at <= step]
-    if not all(folder.is_dir() for folder in due):
-        step, due = -1, []
-    checkpoints = out / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for folder in checkpoints.iterdir():
-        if folder not in due:
-            shutil.rmtree(folder)
-    return state if step >= 0 else None
-
-
-def _another_recipe(out: Path) -> str:
-    return (
-        f"{out} holds a training of another recipe (spec, corpus or shuffled answers differ); "
-        "delete the folder or train into another one"
-    )
-
-
-def _checkpoint_folder(spec: PretrainingSpec, out: Path, step: int) -> Path:
-    return out / "checkpoints" / checkpoint_name(step, step * spec.batch_size * SAMPLE_LENGTH)
-
-
-def _write_checkpoint(
-    model: OlmoeForCausalLM, words: PreTrainedTokenizerFast, folder: Path
-) -> None:
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    model.save_pretrained(temporary)
-    words.save_pretrained(temporary)
-    commit_folder(temporary, folder)
-
-
-def _write_curve(
-    spec: PretrainingSpec, curve: np.ndarray, domains: list[str], recipe: str, file: Path
-) -> None:
-    steps = np.arange(1, spec.num_steps + 1, dtype=np.int32)
-    rates = np.array([learning_rate(spec, int(step)) for step in steps])
-    names = ["all", *domains]
-    table = pa.table(
-        {
-            "step": np.repeat(steps, len(names)),
-            "domain": names * spec.num_steps,
-            "loss": curve[:, 1:].reshape(-1),
-            "balancing_loss": np.repeat(curve[:, 0], len(names)),
-            "learning_rate": np.repeat(rates, len(names)),
-        }
-    ).replace_schema_metadata({"recipe": recipe})
-    temporary = file.with_name(f".{file.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    sync(temporary)
-    temporary.rename(file)
-    sync(file.parent)
 
 
 class _Reporter:
@@ -281,12 +196,9 @@ def _reproducible(threads: int) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory before writing it, and filling it costs a step 1 ms of 55.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    # Weight decay drives weights that get no gradient into denormals, which are slow.
-    torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
         torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(before[1])
         torch.set_num_threads(before[0])

@@ -288,16 +288,15 @@ def test_batch_size_does_not_matter(make_model: MakeModel, tokenizer, items: Pat
 
 
 def test_nothing_is_downloaded_shared_or_printed(
-    make_model: MakeModel, tokenizer, items: Path, monkeypatch, capfd
+    make_model: MakeModel, tokenizer, own: Path, monkeypatch, capfd
 ) -> None:
     def refuse(*args: object) -> None:
         raise AssertionError(f"a connection was opened: {args}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    forget()
     shared = Path(datasets.config.HF_DATASETS_CACHE)
     before = sorted(shared.rglob("*"))
-    run(make_model(3), tokenizer, items)
+    run(make_model(3), tokenizer, own)
     assert sorted(shared.rglob("*")) == before
     assert capfd.readouterr() == ("", "")
 

@@ -47,10 +47,16 @@ def test_ties_go_to_the_lower_expert_id():
     assert chosen([0.2, 0.4, 0.4], 0.7) == [1, 2]
     uniform = np.full((1, 1, 64), 1 / 64)
     assert select_experts(uniform).order_NLK[0, 0].tolist() == list(range(64))
+    # Four levels over 256 experts: an unstable sort mixes the ids inside a level.
+    levels = np.random.default_rng(0).integers(1, 5, size=(20, 1, 256)).astype(float)
+    routing = levels / levels.sum(axis=-1, keepdims=True)
+    expected = [pathway_string(sample.tolist(), 0.9) for sample in routing]
+    assert pathway_strings(routing, 0.9) == expected
 
 
 def test_a_row_that_never_exceeds_the_threshold_keeps_all_experts():
     assert chosen([0.5, 0.4995], 0.9997) == [0, 1]
+    assert pathway_lengths(np.array([[[0.5, 0.4995]]]), 0.9997)[0].tolist() == [2]
 
 
 def test_threshold_zero_keeps_the_first_expert():

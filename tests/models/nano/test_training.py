@@ -14,8 +14,10 @@ import torch
 from transformers import AutoTokenizer, OlmoeForCausalLM
 
 from models.nano import training
+from models.nano.batches import samples_per_domain, training_batches
 from models.nano.corpus import DOMAINS, save_corpus
 from models.nano.model import build_model
+from models.nano.tokenizer import build_tokenizer
 from models.nano.training import learning_rate, train
 from studies.nano_model import PretrainingSpec
 
@@ -94,8 +96,8 @@ def test_loss_curve_is_tidy(finished, tiny_spec):
 def test_first_loss_equals_the_forward_pass_of_the_first_checkpoint(
     finished, tiny_spec, tiny_corpus
 ):
-    batches = training._batches(
-        tiny_spec, tiny_corpus, training.build_tokenizer(tiny_corpus.vocabulary), False
+    batches = training_batches(
+        tiny_spec, tiny_corpus, build_tokenizer(tiny_corpus.vocabulary), False
     )
     prompts, answers = batches.draw(1)
     model = OlmoeForCausalLM.from_pretrained(finished / "checkpoints" / "step0-tokens0").eval()
@@ -295,18 +297,18 @@ def test_weight_decay_by_kind_of_weight(tiny_corpus):
 
 
 def test_a_batch_holds_the_domains_in_their_shares(tiny_corpus):
-    assert training._counts(PretrainingSpec()) == {
+    assert samples_per_domain(PretrainingSpec()) == {
         "math": 128,
         "code": 64,
         "commonsense": 64,
         "chemistry": 64,
     }
-    counts = training._counts(PretrainingSpec(batch_size=7))
+    counts = samples_per_domain(PretrainingSpec(batch_size=7))
     assert sum(counts.values()) == 7
     assert counts["math"] == 3
     tiny_share = {"math": 0.9, "code": 0.1}
     with pytest.raises(ValueError, match="a batch of 4 has no room for a sample of code"):
-        training._counts(PretrainingSpec(batch_size=4, domain_shares=tiny_share))
+        samples_per_domain(PretrainingSpec(batch_size=4, domain_shares=tiny_share))
 
 
 def test_unknown_domain_is_refused(tiny_spec, tiny_corpus, tmp_path):
