@@ -60,7 +60,7 @@ def score(
         Folder with task files of its own, where names are looked up first and relative data files
         start. None: only the tasks that ship with lm-eval.
     settings
-        Few-shot examples (replaces the task's own number), limit of documents, seed.
+        Few-shot examples (a number replaces the task's own), limit of documents, seed.
     batch_size
         Prompts per forward pass, 1 or more.
     device
@@ -105,7 +105,9 @@ def score(
 # ---------------------------------------------------------------- tasks, kept between calls
 
 
-def _tasks(names: tuple[str, ...], include_path: Path | None, num_fewshot: int) -> dict[str, Any]:
+def _tasks(
+    names: tuple[str, ...], include_path: Path | None, num_fewshot: int | None
+) -> dict[str, Any]:
     if include_path is None:
         return _load_tasks(names, None, "", num_fewshot)
     if not include_path.is_dir():
@@ -129,7 +131,7 @@ def _manager(folder: Path | None, _digest: str, include_defaults: bool) -> TaskM
 
 @lru_cache(maxsize=4)
 def _load_tasks(
-    names: tuple[str, ...], folder: Path | None, digest: str, num_fewshot: int
+    names: tuple[str, ...], folder: Path | None, digest: str, num_fewshot: int | None
 ) -> dict[str, Any]:
     manager = _manager(folder, digest, False)
     if not set(names) <= set(manager.all_subtasks):
@@ -149,7 +151,8 @@ def _load_tasks(
                 f"benchmark {name!r} allows no few-shot examples (its task file says "
                 f"num_fewshot: 0), the study asks for {num_fewshot}; set num_fewshot to 0"
             )
-        task.set_config("num_fewshot", num_fewshot)
+        if num_fewshot is not None:
+            task.set_config("num_fewshot", num_fewshot)
     return dict(tasks)
 
 

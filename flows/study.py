@@ -1,8 +1,9 @@
 """The main path: a study from its checkpoints to the report.
 
-    checkpoints -> routing + losses -> memorization -> pathways ---\\
-         |                                                          >-- monitors -> warehouse -> report
-         \\-> benchmark scores -> generalization -------------------/                  \\-> tracking
+    checkpoints --> routing + losses --> memorization, pathways --\\
+        |                                                          >-- monitors --> warehouse
+        \\--> benchmark scores --> generalization ----------------/                    |
+                                                                       report, tracking
 
 Every call of `submit` is one Prefect task that reads artifacts and writes one; what is passed on
 are references. Whatever was made before, by any run, is reused (:mod:`tasks.step`).

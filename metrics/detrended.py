@@ -86,9 +86,9 @@ def detrended_test(
 
     Notes
     -----
-    1. Second differences of each series (first differences below 12 checkpoints), less a
-       quadratic in the checkpoint index, divided by their size as it grows or shrinks
-       exponentially with the index; then their ranks, again less a quadratic.
+    1. Second differences of each series, divided by their size as it grows or shrinks
+       exponentially with the index (below 12 checkpoints plain first differences), replaced by
+       their ranks, from which a quadratic in the index is regressed out.
     2. Permutation test of the correlation r of the two residual series. Differencing makes
        neighbours dependent, which inflates the variance of r by
        max(1, 1 + 2 sum_k rho_x(k) rho_y(k)), k = 1 (and 2 for second differences); r is divided
@@ -129,11 +129,8 @@ def detrended_test(
         return abstain(f"{num_checkpoints} checkpoints, at least {MIN_CHECKPOINTS} are needed")
     x_values_R, x_ranks_R = _detrended_differences(x_T, order)
     y_values_R, y_ranks_R = _detrended_differences(y_T, order)
-    for name, series_T, values_R, ranks_R in (
-        ("first", x_T, x_values_R, x_ranks_R),
-        ("second", y_T, y_values_R, y_ranks_R),
-    ):
-        if not values_R.any():
+    for name, series_T, ranks_R in (("first", x_T, x_ranks_R), ("second", y_T, y_ranks_R)):
+        if not _differences(series_T, order=2).any():
             return abstain(f"the {name} series does not vary around its trend")
         if is_too_smooth(series_T) or not ranks_R.any():
             return abstain(
@@ -174,7 +171,7 @@ def check_series(
 
 def is_too_smooth(series_T: NDArray[np.float64]) -> bool:
     """Whether what differencing leaves of a series is still trend rather than fluctuation."""
-    differences_R = _without_rounding(np.diff(series_T, n=2), series_T)
+    differences_R = _differences(series_T, order=2)
     signed_R = np.sign(differences_R) * rankdata(np.abs(differences_R))
     total = float(signed_R @ signed_R)
     if total == 0:
@@ -186,15 +183,15 @@ def is_too_smooth(series_T: NDArray[np.float64]) -> bool:
 def _detrended_differences(
     series_T: NDArray[np.float64], order: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Differences around a quadratic in the index, evenly sized; and the same of their ranks."""
-    differences_R = _without_rounding(np.diff(series_T, n=order), series_T)
-    even_R = _evenly_sized(_quadratic_residual(differences_R))
-    return even_R, _quadratic_residual(rankdata(even_R))
+    """Differences and their ranks, each with a quadratic in the index taken out."""
+    differences_R = _differences(series_T, order)
+    if order == 2:  # first differences still hold the trend, whose size is not the fluctuations'
+        differences_R = _evenly_sized(differences_R)
+    return _quadratic_residual(differences_R), _quadratic_residual(rankdata(differences_R))
 
 
-def _without_rounding(
-    differences_R: NDArray[np.float64], series_T: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _differences(series_T: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    differences_R = np.diff(series_T, n=order)
     # A straight line differs from itself by rounding errors only; their ranks would be noise.
     rounding = 1e-12 * np.max(np.abs(series_T), initial=0.0)
     return np.where(np.abs(differences_R) <= rounding, 0.0, differences_R)

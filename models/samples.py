@@ -60,7 +60,7 @@ def jsonl_samples(source: JsonlSamples, tokenizer: Any, max_length: int) -> list
         Naming file and line: not JSON, field missing or not text, too short to have a loss, or
         no sample at all.
     """
-    samples = []
+    samples: list[dict[str, Any]] = []
     with source.path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():

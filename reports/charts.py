@@ -4,6 +4,7 @@ Every colour that a chart uses is in `DARK`, with its twin for dark pages; the p
 the reader's browser, so one definition serves both and the files on disk keep the light ones.
 """
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ DARK = {
 }
 SOLID, DASHED = (1, 0), (5, 3)
 PNG_SCALE = 2
+SMALL_BELOW = 160
+STEP_LABEL = "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, ',')"
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
@@ -51,11 +54,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small chart: its heading and its rows `{line, step, value}`; no rows says `missing`."""
+    """One small chart: its heading, the heading it shares with its row, its rows.
+
+    A row is `{"line": label, "step": int, "value": float}`; without rows `missing` says why.
+    """
 
     title: str
     rows: tuple[dict[str, Any], ...]
+    group: str = ""
     missing: str = ""
+
+    @property
+    def full_title(self) -> str:
+        """The heading where it stands alone."""
+        return f"{self.group} · {self.title}" if self.group else self.title
 
 
 @dataclass(frozen=True)
@@ -81,70 +93,89 @@ def ramp_colour(position: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * (at - left)):02x}" for a, b in channels)
 
 
-def panel_chart(
-    panel: Panel,
-    lines: Sequence[Line],
-    axis: Axis,
-    *,
-    width: int | str = "container",
-    height: int = 180,
-    legend: bool = False,
-) -> alt.LayerChart:
-    """Lines over steps, a point per checkpoint, and one tooltip per step with every line's value.
+def chart_layers(lines: Sequence[Line], axis: Axis, *, legend: bool, small: bool) -> alt.LayerChart:
+    """Lines over steps, a point per checkpoint, one tooltip per step: a chart without its data.
 
     Parameters
     ----------
-    panel
-        Rows `{"line": label, "step": int, "value": float}`; the labels are those of `lines`.
     lines
-        Every line of the figure, in legend order, also those this panel lacks, so that a colour
+        Every line of the figure, in legend order, also those that a panel lacks, so that a colour
         means the same in all panels.
     axis
         The vertical axis.
-    width, height
-        Pixels; `"container"` follows the page.
     legend
         Draw a legend (for files; the page has one legend per figure in HTML).
+    small
+        Leave out what a chart of some 200 pixels has no room for.
     """
-    data = alt.Data(values=list(panel.rows))
     labels = [line.label for line in lines]
     colour = alt.Scale(domain=labels, range=[line.colour for line in lines])
     dash = alt.Scale(domain=labels, range=[list(line.dash) for line in lines])
-    key = (
-        alt.Legend(orient="top", title=None, symbolType="stroke", columns=4) if legend else None
-    )
-    x = alt.X("step:Q", title="step", axis=alt.Axis(format="~s", tickCount=6, labelFlush=True))
+    key = alt.Legend(orient="top", title=None, symbolType="stroke", columns=4) if legend else None
+    ticks = alt.Axis(labelExpr=STEP_LABEL, tickCount=4 if small else 6, labelFlush=True)
+    x = alt.X("step:Q", title=None if small else "step", axis=ticks)
     scale = (
         alt.Scale(domain=list(axis.domain), nice=True)
         if axis.domain
         else alt.Scale(zero=axis.zero, nice=True)
     )
-    y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(format=axis.format, tickCount=5))
-    base = alt.Chart(data).encode(x=x, y=y, color=alt.Color("line:N", scale=colour, legend=key))
-    curve = base.mark_line(strokeWidth=2, aria=False, clip=True).encode(
+    grid = alt.Axis(format=axis.format, tickCount=4 if small else 5)
+    y = alt.Y("value:Q", title=None, scale=scale, axis=grid)
+    base = alt.Chart(alt.NamedData("rows")).encode(
+        x=x, y=y, color=alt.Color("line:N", scale=colour, legend=key)
+    )
+    curve = base.mark_line(strokeWidth=2, aria=False).encode(
         strokeDash=alt.StrokeDash("line:N", scale=dash, legend=key)
     )
-    points = base.mark_point(filled=True, size=14, opacity=1, aria=False, clip=True)
-    chart = alt.layer(curve, points, _hover(panel, labels, axis))
-    return chart.properties(width=width, height=height, description=describe(panel, axis))
-
-
-def _hover(panel: Panel, labels: Sequence[str], axis: Axis) -> alt.Chart:
+    points = base.mark_point(filled=True, size=14, opacity=1, aria=False)
     # A label may hold any character; numbered fields keep Vega from reading it as a path.
-    wide: dict[int, dict[str, Any]] = {}
-    for row in panel.rows:
-        record = wide.setdefault(row["step"], {"step": row["step"]})
-        record[f"line_{labels.index(row['line'])}"] = row["value"]
-    present = sorted({labels.index(row["line"]) for row in panel.rows})
-    fields = [
-        alt.Tooltip(field=f"line_{at}", type="quantitative", title=labels[at], format=axis.format)
-        for at in present
+    tooltip = [
+        alt.Tooltip(field=f"line_{at}", type="quantitative", title=label, format=axis.format)
+        for at, label in enumerate(labels)
     ]
-    return (
-        alt.Chart(alt.Data(values=[wide[step] for step in sorted(wide)]))
+    hover = (
+        alt.Chart(alt.NamedData("steps"))
         .mark_rule(opacity=0, strokeWidth=9, color=SOFT, aria=False)
-        .encode(x="step:Q", tooltip=[alt.Tooltip("step:Q", format=","), *fields])
+        .encode(x="step:Q", tooltip=[alt.Tooltip("step:Q", format=","), *tooltip])
     )
+    return alt.layer(curve, points, hover)
+
+
+def panel_specs(
+    panels: Sequence[Panel],
+    lines: Sequence[Line],
+    axis: Axis,
+    *,
+    width: int | str,
+    height: int,
+    legend: bool = False,
+) -> list[dict[str, Any]]:
+    """Vega-Lite of every panel of a figure, which must have rows; width "container" is fluid."""
+    layers = chart_layers(lines, axis, legend=legend, small=height < SMALL_BELOW)
+    # Data joins the finished chart: Altair would copy and check every row many times.
+    shared = layers.to_dict(validate=False)
+    number = {line.label: f"line_{at}" for at, line in enumerate(lines)}
+    specs = []
+    for panel in panels:
+        steps: dict[int, dict[str, Any]] = {}
+        for row in panel.rows:
+            steps.setdefault(row["step"], {"step": row["step"]})[number[row["line"]]] = row["value"]
+        spec = copy.deepcopy({name: shared[name] for name in ("layer",)})
+        *drawn, hover = spec["layer"]
+        for layer in drawn:
+            layer.pop("data", None)
+        present = {"step"}.union(*steps.values())
+        hover["data"] = {"values": [steps[step] for step in sorted(steps)]}
+        tooltip = hover["encoding"]["tooltip"]
+        hover["encoding"]["tooltip"] = [field for field in tooltip if field["field"] in present]
+        spec |= {
+            "data": {"values": list(panel.rows)},
+            "description": describe(panel, axis),
+            "width": width,
+            "height": height,
+        }
+        specs.append(spec)
+    return specs
 
 
 def describe(panel: Panel, axis: Axis) -> str:
@@ -159,7 +190,7 @@ def describe(panel: Panel, axis: Axis) -> str:
             f"{label}: {_number(first['value'], axis)} at step {first['step']}, "
             f"{_number(last['value'], axis)} at step {last['step']}"
         )
-    return f"{panel.title}. {'; '.join(told)}."
+    return f"{panel.full_title}. {'; '.join(told)}."
 
 
 def _number(value: float, axis: Axis) -> str:
@@ -193,14 +224,6 @@ def chart_config(font: str) -> dict[str, Any]:
     }
 
 
-def compact(chart: alt.LayerChart) -> dict[str, Any]:
-    """The chart as Vega-Lite, without what the page states once for all charts."""
-    spec: dict[str, Any] = chart.to_dict(validate=False)
-    for shared in ("$schema", "config"):
-        spec.pop(shared, None)
-    return spec
-
-
 def save_figure(
     name: str,
     title: str,
@@ -212,27 +235,26 @@ def save_figure(
     columns: int = 2,
 ) -> tuple[Path, Path]:
     """Write `<name>.png` and `<name>.svg`: all panels side by side under one title and legend."""
-    width, height = (360, 180) if columns < 3 else (200, 120)
-    charts = [
-        panel_chart(panel, lines, axis, width=width, height=height, legend=True).properties(
-            title=panel.title
-        )
-        for panel in panels
-        if panel.rows
-    ]
-    spec = (
-        alt.concat(*charts, columns=columns, spacing=24)
-        .properties(title=alt.Title(title, fontSize=16, offset=14), background="white", padding=16)
-        .to_dict(validate=False)
-    )
+    width, height = (360, 180) if columns < 3 else (200, 110)
+    specs = panel_specs(panels, lines, axis, width=width, height=height, legend=True)
+    for spec, panel in zip(specs, panels, strict=True):
+        spec["title"] = panel.full_title
     config = chart_config("Arial, Liberation Sans, DejaVu Sans, sans-serif")
     # Fitting is for single charts; a concatenation grows with its parts.
-    spec["config"] = {k: v for k, v in config.items() if k not in ("autosize", "background")}
-    text = json.dumps(spec)
+    config = {name: value for name, value in config.items() if name != "autosize"}
+    figure = {
+        "concat": specs,
+        "columns": columns,
+        "spacing": 24,
+        "title": {"text": title, "fontSize": 16, "offset": 14},
+        "padding": 16,
+        "config": config | {"background": "white"},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    png.write_bytes(vl_convert.vegalite_to_png(text, vl_version=VEGA_LITE, scale=PNG_SCALE))
-    svg.write_text(vl_convert.vegalite_to_svg(text, vl_version=VEGA_LITE), encoding="utf-8")
+    drawing = vl_convert.vegalite_to_svg(json.dumps(figure), vl_version=VEGA_LITE)
+    svg.write_text(drawing, encoding="utf-8")
+    png.write_bytes(vl_convert.svg_to_png(drawing, scale=PNG_SCALE))
     return png, svg
 
 

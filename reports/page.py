@@ -15,17 +15,17 @@ import vl_convert
 import yaml
 from markupsafe import Markup
 
-from reports import prose
+from reports import prose, words
 from reports.charts import (
     DARK,
     VEGA_LITE,
     chart_config,
-    compact,
-    panel_chart,
+    panel_specs,
     save_figure,
     step_ticks,
 )
-from reports.figures import QUESTIONS, Figure, Names, Read, Row, make_figure, series_lines
+from reports.figures import Figure, Names, Read, Row, make_figure, series_lines
+from reports.questions import QUESTIONS
 from store.warehouse import query
 
 FOLDER = Path(__file__).parent
@@ -101,15 +101,16 @@ def read_figures(read: Read) -> tuple[list[Figure], Names]:
     domains = read("select * from domains order by position")
     names = Names(
         domains={row["domain"]: row["title"] or row["domain"] for row in domains},
-        series={row["series"]: _series_label(row) for row in series},
+        series={row["series"]: _series_label(row["series"], row["title"]) for row in series},
         roles={row["series"]: row["role"] for row in series},
     )
     return [make_figure(question, read, names) for question in QUESTIONS], names
 
 
-def _series_label(row: Row) -> str:
-    name = row["series"]
-    return f"{name} ({row['title']})" if row["title"] and row["title"] != name else name
+def _series_label(name: str, title: str) -> str:
+    if not title or title == name:
+        return name
+    return title if title.startswith(name) else f"{name} ({title})"
 
 
 def render(read: Read, figures: list[Figure], names: Names) -> str:
@@ -127,10 +128,13 @@ def render(read: Read, figures: list[Figure], names: Names) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["minus"] = prose.minus
-    environment.filters["p_short"] = prose.p_short
-    environment.filters["opening"] = prose.opening
-    environment.filters["tint"] = prose.correlation_tint
+    environment.filters |= {
+        "minus": words.minus,
+        "p_short": words.p_short,
+        "opening": words.opening,
+        "ticked": words.ticked,
+        "tint": words.correlation_tint,
+    }
     steps = [row["step"] for row in read("select distinct step from checkpoints order by step")]
     counter = itertools.count(1)
     charts: dict[str, Any] = {}
@@ -158,7 +162,9 @@ def render(read: Read, figures: list[Figure], names: Names) -> str:
 
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, once for all charts."""
-    bundle: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    bundle: str = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE
+    )
     return bundle.replace("</script", "<\\/script")
 
 
@@ -173,18 +179,21 @@ def _sections(
     """Figures by section for the template; their charts are added to `charts` by id."""
     sections: dict[str, list[dict[str, Any]]] = {}
     for figure in figures:
-        height = 180 if figure.columns == 2 else 110
-        panels = []
+        height = 210 if figure.columns <= 2 else 140
+        specs = panel_specs(
+            figure.drawn, figure.lines, figure.axis, width="container", height=height
+        )
+        drawn = iter(specs)
+        panels: list[dict[str, Any]] = []
         for panel in figure.panels:
             identity = f"chart-{next(counter)}" if panel.rows else ""
             if panel.rows:
-                chart = panel_chart(panel, figure.lines, figure.axis, height=height)
-                charts[identity] = compact(chart)
+                charts[identity] = next(drawn)
             panels.append({"id": identity, "panel": panel})
         sections.setdefault(figure.question.section, []).append(
             {
                 "question": figure.question,
-                "panels": panels,
+                "rows": [list(g) for _, g in itertools.groupby(panels, lambda p: p["panel"].group)],
                 "columns": figure.columns,
                 "lines": figure.lines,
             }

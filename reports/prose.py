@@ -4,11 +4,12 @@ Nothing here knows how a study turned out. A monitor earns its keep twice: it fo
 the detrended test, and it stays quiet (or moves otherwise) in a control that cannot generalize.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reports.figures import Names, Row
+from reports.words import listed, minus, p_value
 
 # The source restricts its correlations to the checkpoints after accuracy starts to rise
 # (arXiv 2506.21551, sec. 4.3); so do the sentences. The table shows both windows.
@@ -16,7 +17,10 @@ WINDOW = "after_onset"
 # Accuracy "rises" in a domain when it ends at least this far above where it began.
 RISE = 0.10
 
+# Verdicts as metrics/separation.py words them.
 APART, NOT_APART = "tells them apart", "does not tell them apart"
+STILL, AGAINST = "does not move in main", "moves against expectation"
+CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -26,41 +30,6 @@ class Finding:
     title: str
     follows: str
     separates: str
-
-
-def minus(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign and no negative zero.
-
-    >>> minus(-0.456), minus(-0.001)
-    ('−0.46', '0.00')
-    """
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def p_short(p: float) -> str:
-    """A p-value to the digits that matter.
-
-    >>> p_short(0.00004), p_short(0.0312), p_short(0.41)
-    ('< 0.001', '0.031', '0.41')
-    """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def p_value(p: float) -> str:
-    """A p-value as prose: `p = 0.031`, `p < 0.001`."""
-    short = p_short(p)
-    return f"p {short}" if short.startswith("<") else f"p = {short}"
-
-
-def opening(text: str) -> str:
-    """Text as it opens a sentence: `pathway distance` becomes `Pathway distance`."""
-    return text[:1].upper() + text[1:]
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as prose: a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def rising(glance: Iterable[Row], roles: Mapping[str, str]) -> set[tuple[str, str]]:
@@ -126,42 +95,60 @@ def _follows(tests: Sequence[Row], direction: int, names: Names, significance: f
     sorted_out: dict[str, list[Row]] = {}
     for row in tests:
         sorted_out.setdefault(outcome(row, direction, significance), []).append(row)
+    untested = sorted_out.pop("untested", [])
+    tested = [row for rows in sorted_out.values() for row in rows]
+    if not tested:
+        return f"Cannot be told: the test abstains in {_every(tests)}."
     clauses = []
     if follows := sorted_out.get("follows"):
         told = listed([_case(row, tests, names, numbers=True) for row in follows])
-        clauses.append(f"Follows accuracy in {len(follows)} of {_cases(tests)}: {told}.")
+        clauses.append(f"Yes in {len(follows)} of {_cases(tests)}: {told}.")
     else:
-        clauses.append(f"Follows accuracy in none of {_cases(tests)}.")
+        clauses.append(_none(tested, " that could be tested" if untested else ""))
     if opposite := sorted_out.get("opposite"):
         told = listed([_case(row, tests, names, numbers=True) for row in opposite])
-        clauses.append(f"Moves with accuracy against the expected direction in {told}.")
+        clauses.append(f"It moves with accuracy against the expected direction in {told}.")
     if hint := sorted_out.get("hint"):
         told = listed([_case(row, tests, names) for row in hint])
         clauses.append(f"A hint in {told} does not survive the correction for many tests.")
-    if untested := sorted_out.get("untested"):
+    if untested:
         told = listed([_case(row, tests, names) for row in untested])
-        clauses.append(f"Could not be tested in {told}.")
+        clauses.append(f"The test abstains in {told}.")
     return " ".join(clauses)
 
 
 def _separates(pairs: Sequence[Row], names: Names) -> str:
     if not pairs:
         return "Without a control series nobody knows whether it would move anyway."
-    apart = [row for row in pairs if row["verdict"] == APART]
-    num_domains = len({row["domain"] for row in pairs})
-    of = _cases(pairs) if len(pairs) > num_domains else f"{num_domains} domains"
-    if num_domains == len(pairs) == 1:
-        of = "1 domain"
+    judged = [row for row in pairs if row["verdict"] != CANNOT_TELL]
+    if not judged:
+        return f"Cannot be told in {_every(pairs)}: too few checkpoints or values missing."
+    wrong = [names.of("domain", row["domain"]) for row in judged if row["verdict"] == AGAINST]
+    told = listed(list(dict.fromkeys(wrong))) if wrong else ""
+    against = f" It moves against the expected direction in {told}." if wrong else ""
+    apart = [row for row in judged if row["verdict"] == APART]
     if not apart:
-        return f"Tells main from control in none of {of}."
-    told = listed([names.of("domain", row["domain"]) for row in apart])
-    return f"Tells main from control in {len(apart)} of {of}: {told}."
+        return _none(judged) + against
+    told = listed(list(dict.fromkeys(names.of("domain", row["domain"]) for row in apart)))
+    return f"Yes in {len(apart)} of {_cases(judged)}: {told}.{against}"
+
+
+def _none(rows: Sequence[Row], which: str = "") -> str:
+    cases = _cases(rows)
+    if cases.startswith("1 "):
+        return f"Not in the one domain{which or ' compared'}."
+    return f"In none of {cases}{which}."
+
+
+def _every(rows: Sequence[Row]) -> str:
+    cases = _cases(rows)
+    return f"the {cases}" if cases.startswith("1 ") else f"all {cases}"
 
 
 def _cases(rows: Sequence[Row]) -> str:
     num_domains = len({row["domain"] for row in rows})
     if num_domains < len(rows):
-        return f"{len(rows)} cases (series and domain)"
+        return f"{len(rows)} cases"
     return f"{num_domains} {'domain' if num_domains == 1 else 'domains'}"
 
 
@@ -171,7 +158,7 @@ def _case(row: Row, among: Sequence[Row], names: Names, *, numbers: bool = False
         words += f", {names.of('series', row['series'])}"
     if numbers:
         corrected = row["difference_p"] if row["holm_p"] is None else row["holm_p"]
-        words += f" (ρ {minus(row['difference_spearman'])}, {p_value(corrected)})"
+        words += f" (ρ\u00a0{minus(row['difference_spearman'])}, {p_value(corrected)})"
     return words
 
 
@@ -198,33 +185,46 @@ def headline(
             "series, so it cannot say whether a monitor would move without generalization too."
         )
     direction = {row["monitor"]: row["expected_direction"] for row in monitors}
-    both: dict[str, list[str]] = {}
-    for row in correlations:
-        name, place = row["monitor"], (row["series"], row["domain"])
-        if row["window"] != WINDOW or place not in risen:
-            continue
-        if outcome(row, direction.get(name, 0), significance) == "follows" and any(
-            other["verdict"] == APART
-            and (other["main_series"], other["domain"], other["monitor"]) == (*place, name)
-            for other in separation
-        ):
-            both.setdefault(name, []).append(row["domain"])
-    rises = f"Accuracy rises in {listed(_domains(risen, names))}."
-    if not both:
-        return (
-            f"{rises} None of the {len(tested)} monitors both follows accuracy in the detrended "
-            "test and tells the main series from the control in the same domain."
-        )
-    title = {row["monitor"]: row["title"] for row in monitors}
-    told = [
-        f"{title.get(name, name)} ({listed(_domains({('', d) for d in domains}, names))})"
-        for name, domains in both.items()
+    following = [
+        (row["monitor"], row["domain"], row["series"])
+        for row in correlations
+        if row["window"] == WINDOW
+        and (row["series"], row["domain"]) in risen
+        and outcome(row, direction.get(row["monitor"], 0), significance) == "follows"
     ]
-    verb = "monitors both follow" if len(both) > 1 else "monitor both follows"
-    return (
-        f"{rises} {len(both)} of the {len(tested)} {verb} accuracy in the detrended test and "
-        f"tell{'' if len(both) > 1 else 's'} the main series from the control in the same "
-        f"domain: {listed(told)}."
+    apart = [
+        (row["monitor"], row["domain"], row["main_series"])
+        for row in separation
+        if row["verdict"] == APART and (row["main_series"], row["domain"]) in risen
+    ]
+    title = {row["monitor"]: row["title"] for row in monitors}
+    both = [place for place in following if place in apart]
+    rises = f"Accuracy rises in {listed(_domains(risen, names))}."
+    if both:
+        return (
+            f"{rises} Following accuracy in the detrended test and telling the main series from "
+            f"the control in the same domain: {_where(both, title, names)}, of {len(tested)} "
+            "monitors."
+        )
+    answer = (
+        f"{rises} None of the {len(tested)} monitors both follows accuracy in the detrended test "
+        "and tells the main series from the control in the same domain."
+    )
+    if following:
+        answer += f" Only following: {_where(following, title, names)}."
+    if apart:
+        answer += f" Only telling apart: {_where(apart, title, names)}."
+    return answer
+
+
+def _where(places: Sequence[tuple[str, str, str]], title: Mapping[str, str], names: Names) -> str:
+    """Monitors with the domains they did it in: `a (Math and Code); b (Math)`."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for monitor, domain, series in places:
+        found.setdefault(monitor, set()).add((series, domain))
+    return "; ".join(
+        f"{title.get(monitor, monitor)} ({listed(_domains(where, names))})"
+        for monitor, where in found.items()
     )
 
 
@@ -240,13 +240,16 @@ def limits(
     told = []
     if num_steps < 2:
         told.append("There is one checkpoint: nothing can be said about change over training.")
-    floors = [
-        row["difference_smallest_p"]
+    judged = [
+        row
         for row in correlations
-        if row["window"] == WINDOW and row["difference_smallest_p"] is not None
+        if row["window"] == WINDOW and roles.get(row["series"]) == "main"
+    ]
+    floors = [
+        row["difference_smallest_p"] for row in judged if row["difference_smallest_p"] is not None
     ]
     if floors:
-        sizes = [row["num_checkpoints"] for row in correlations if row["window"] == WINDOW]
+        sizes = [row["num_checkpoints"] for row in judged]
         span = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
         told.append(
             f"The tests after the onset rest on {span} checkpoints. The smallest p a test can "
@@ -256,9 +259,7 @@ def limits(
             told.append(
                 f"Some tests cannot reach {significance:g} at all: their silence means nothing."
             )
-    counts: dict[str, int] = {}
-    for role in roles.values():
-        counts[role] = counts.get(role, 0) + 1
+    counts = Counter(roles.values())
     singles = [f"one {role} series" for role in counts if counts[role] == 1]
     if singles:
         told.append(
@@ -273,25 +274,13 @@ def limits(
     return told
 
 
-def separation_mark(verdict: str | None) -> tuple[str, str]:
+def separation_mark(verdict: str) -> tuple[str, str]:
     """Class and short words of a separation verdict, for the summary matrix."""
-    if verdict is None:
-        return "none", "not compared"
-    if verdict == APART:
-        return "yes", "tells apart"
-    if verdict == NOT_APART:
-        return "no", "does not"
-    if "does not move" in verdict:
-        return "still", "moves not"
-    if "against" in verdict:
-        return "against", "moves the other way"
-    if verdict == "cannot tell":
-        return "none", "cannot tell"
-    return "other", verdict
-
-
-def correlation_tint(value: Any) -> tuple[str, float]:
-    """Class and strength in [0, 1] of a correlation's cell: colour by sign, depth by size."""
-    if value is None:
-        return "nil", 0.0
-    return ("pos" if value > 0 else "neg"), round(min(abs(value), 1.0), 3)
+    marks = {
+        APART: ("yes", "tells apart"),
+        NOT_APART: ("no", "does not"),
+        STILL: ("still", "moves not"),
+        AGAINST: ("against", "moves against"),
+        CANNOT_TELL: ("none", "cannot tell"),
+    }
+    return marks.get(verdict, ("none", verdict))

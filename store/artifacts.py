@@ -162,7 +162,7 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def locked(step_name: str, version: int, fingerprint: str) -> Iterator[None]:
-    """Hold the right to write one artifact; a second writer waits, on this machine or this mount."""
+    """Hold the right to write one artifact; a second writer on this machine waits."""
     path = root() / "locks" / f"{step_name}-v{version}-{fingerprint}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

@@ -157,7 +157,9 @@ class GeneralizationSpec(Frozen):
 class EvaluationSpec(Frozen):
     """How lm-eval is run on a checkpoint."""
 
-    num_fewshot: int = Field(default=0, ge=0)
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Examples before each document; the task's own by default."
+    )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
     seed: int = Field(default=1234, ge=0)
 

@@ -141,7 +141,7 @@ def judge_monitors(
     rows = [row for one in series for row in curves_of_series(one, domains)]  # type: ignore[arg-type]
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
-    tables = {
+    tables: dict[str, list[dict[str, Any]]] = {
         "curves": curves.to_dict("records"),
         "monitors": [monitor.row() for monitor in MONITORS],
         "correlations": judge(

@@ -144,7 +144,13 @@ class Step:
 
     def _compute(self, out: Path, inputs: dict[str, Any]) -> dict[str, Any]:
         runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
-        job = workers.Job(self.body.__module__, self.body.__name__, self.name, self.label(inputs))
+        job = workers.Job(
+            self.body.__module__,
+            self.body.__name__,
+            self.name,
+            self.label(inputs),
+            str(artifacts.root()),
+        )
         answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **inputs})
         return answer
 

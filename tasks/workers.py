@@ -60,6 +60,7 @@ class Job:
     function: str
     step_name: str
     label: str
+    root: str
 
 
 def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Any:
@@ -163,5 +164,6 @@ def _end_with_parent() -> None:
 def _call(job: Job, inputs: dict[str, Any]) -> Any:
     global _running
     _running = (job.step_name, job.label)
+    os.environ["GROKPATH_ROOT"] = job.root  # may differ from when this worker was started
     step = getattr(import_module(job.module), job.function)
     return step.body(**inputs)

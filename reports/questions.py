@@ -1,0 +1,172 @@
+"""Which figures a report has; each is one SQL query whose rows become lines over steps.
+
+A query answers with `step`, `value` and the columns named in `panels` (one small chart per value)
+and `line` (one line per value). What is drawn can so be had again with `grokpath sql`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """A figure before it is drawn: where it stands, what it asks, how it is told."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    sql: str
+    missing: str
+    panels: tuple[str, ...] = ("domain",)  # or domain and what varies within it
+    line: str = "series"
+    format: str = ".3~g"
+    zero: bool = False
+    shared: bool = True
+    domain: tuple[float, float] | None = None
+
+
+def _curve(monitor: str) -> str:
+    return (
+        "select domain, series, step, value from curves\n"
+        f"where monitor = '{monitor}' and value is not null order by all"
+    )
+
+
+def _scoped(scope: str, metric: str, extra: str) -> str:
+    return (
+        f"select domain, series, {extra}, step, value from pathway_metrics\n"
+        f"where scope = '{scope}' and metric = '{metric}' and value is not null order by all"
+    )
+
+
+QUESTIONS: tuple[Question, ...] = (
+    Question(
+        name="accuracy",
+        section="training",
+        title="Accuracy on the benchmark",
+        caption="Share of benchmark questions answered correctly. None of them was trained on.",
+        sql=_curve("accuracy"),
+        missing="no benchmark was scored in this study",
+        format=".0%",
+        domain=(0.0, 1.0),
+    ),
+    Question(
+        name="training_loss",
+        section="training",
+        title="Training loss",
+        caption="Mean loss of the probe set, which is training data, in nats per counted token. "
+        "When it is flat the data is learned.",
+        sql=_curve("training_loss"),
+        missing="no loss of training samples was measured",
+        zero=True,
+    ),
+    Question(
+        name="validation_loss",
+        section="training",
+        title="Validation loss",
+        caption="Mean loss of samples that were never trained on, in nats per counted token.",
+        sql=_curve("validation_loss"),
+        missing="the study's domains name no validation samples",
+        zero=True,
+    ),
+    Question(
+        name="memorized_vs_accuracy",
+        section="memorization",
+        title="Memorized samples and accuracy",
+        caption="Share of probe samples memorized so far, beside the accuracy at the same step. "
+        "A gap between the two rises is the delay from memorizing to generalizing.",
+        sql="""select m.domain, m.series, 'memorized samples' as quantity, c.step,
+  count(*) filter (m.memorization_step <= c.step) / count(*) as value
+from memorization m join checkpoints c using (series) group by all
+union all
+select domain, series, 'accuracy', step, value from curves
+where monitor = 'accuracy' and value is not null order by all""",
+        missing="neither memorized samples nor accuracy were recorded",
+        panels=("domain", "series"),
+        line="quantity",
+        format=".0%",
+        domain=(0.0, 1.0),
+    ),
+    Question(
+        name="pathway_distance",
+        section="pathways",
+        title="Pathway distance",
+        caption="Mean edit distance between the pathways of two samples, in characters. It falls "
+        "when samples become alike, and also when pathways merely become shorter.",
+        sql=_curve("pathway_distance"),
+        missing="no pathways were measured",
+    ),
+    Question(
+        name="pathway_distance_normalized",
+        section="pathways",
+        title="Pathway distance, length-normalised",
+        caption="The same, each distance divided by the longer of the two pathways: 0 identical, "
+        "1 nothing in common. Shortening alone cannot lower it.",
+        sql=_curve("pathway_distance_normalized"),
+        missing="no length-normalised distance was measured",
+    ),
+    Question(
+        name="pathway_consistency_median",
+        section="pathways",
+        title="Pathway consistency (median)",
+        caption="How smoothly a sample's routing passes from layer to layer; higher is smoother. "
+        "The median is shown because the ratio explodes for single samples. Each chart has its "
+        "own scale.",
+        sql=_curve("pathway_consistency_median"),
+        missing="no pathway consistency was measured (it needs two MoE layers)",
+        shared=False,
+    ),
+    Question(
+        name="layer_distance",
+        section="layers",
+        title="Pathway distance by layer",
+        caption="Mean edit distance within one MoE layer, in experts. Layer 0 is the first.",
+        sql=_scoped("layer", "pathway_distance_expert", "layer"),
+        missing="no distances of single layers were measured",
+        panels=("domain", "layer"),
+    ),
+    Question(
+        name="layer_cosine",
+        section="layers",
+        title="Likeness of neighbouring layers",
+        caption="Mean cosine between the routing embeddings of a layer and the next, the "
+        "ingredient of pathway consistency; 1 is the same direction.",
+        sql=_scoped("layer_pair", "cosine", "layer as layer_pair"),
+        missing="no pairs of layers were measured (it needs two MoE layers)",
+        panels=("domain", "layer_pair"),
+    ),
+    Question(
+        name="effective_dimension",
+        section="bound",
+        title="Effective dimension",
+        caption="How many directions the routing of the samples spreads over, "
+        "Tr(H (H + λI)⁻¹) of the gating kernel; from 0 to the number of samples.",
+        sql="""select domain, series, step, effective_dimension as value from bound order by all""",
+        missing="no bound terms were computed",
+    ),
+    Question(
+        name="bound_terms",
+        section="bound",
+        title="Terms of the bound",
+        caption="Bias, variance and noise of the excess-risk bound, up to constants. Each chart "
+        "has its own scale.",
+        sql="""select domain, series, quantity, step, value from bound
+unpivot (value for quantity in (bias, variance, noise)) order by all""",
+        missing="no bound terms were computed",
+        panels=("domain", "series"),
+        line="quantity",
+        zero=True,
+        shared=False,
+    ),
+    Question(
+        name="group_distance",
+        section="groups",
+        title="Pathway distance of memorized groups",
+        caption="A group is all probe samples memorized at the same step. Colour runs from early "
+        "to late memorization.",
+        sql=_scoped("group", "pathway_distance", "group_step"),
+        missing="no group of samples memorized at the same step is large enough to be measured",
+        panels=("domain", "series"),
+        line="group_step",
+    ),
+)

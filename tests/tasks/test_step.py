@@ -1,0 +1,158 @@
+"""The cache decision, on the real steps `corpus` and `benchmark-items` in a real Prefect flow."""
+
+import threading
+
+import pytest
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from store import artifacts
+from studies.nano_model import CorpusSpec
+from studies.spec import Runtime
+from tasks import workers
+from tasks.checkpoints import make_benchmark_items, make_corpus
+from tasks.plan import planning
+
+pytestmark = pytest.mark.usefixtures("root", "prefect_server")
+SPEC = CorpusSpec(modulus=7)
+RUNTIME = Runtime(workers=1)
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
+def two_steps(spec: CorpusSpec, runtime: Runtime) -> list:
+    corpus = make_corpus.submit(corpus=spec, runtime=runtime)
+    items = make_benchmark_items.submit(corpus=corpus, runtime=runtime)
+    return [corpus.result(), items.result()]
+
+
+@pytest.fixture
+def bodies():
+    """Names of the steps whose bodies ran to their end, as the workers told."""
+    names = []
+
+    def listen(report):
+        if report.finished:
+            names.append(report.step_name)
+
+    workers.watch(listen)
+    yield names
+    workers.unwatch(listen)
+
+
+def run_again(bodies, spec=SPEC, runtime=RUNTIME):
+    """Run the flow; which bodies ran this time."""
+    bodies.clear()
+    made = two_steps(spec, runtime)
+    return made, list(bodies)
+
+
+def test_the_second_run_executes_no_body(bodies):
+    first, ran = run_again(bodies)
+    assert ran == ["corpus", "benchmark-items"]
+    second, ran = run_again(bodies)
+    assert ran == []
+    assert second == first
+
+
+def test_runtime_does_not_make_a_step_new(bodies):
+    run_again(bodies)
+    _, ran = run_again(bodies, runtime=Runtime(workers=1, batch_size=7))
+    assert ran == []
+
+
+def test_a_changed_setting_makes_it_and_its_readers_new(bodies):
+    (corpus, _), _ = run_again(bodies)
+    (other, _), ran = run_again(bodies, spec=CorpusSpec(modulus=7, seed=1))
+    assert ran == ["corpus", "benchmark-items"]
+    assert other.fingerprint != corpus.fingerprint
+    assert corpus.path.exists()
+
+
+def test_a_deleted_artifact_is_made_again_alone(bodies):
+    (_, items), _ = run_again(bodies)
+    artifacts.discard(items.path)
+    made, ran = run_again(bodies)
+    assert ran == ["benchmark-items"]
+    assert made[1] == items
+
+
+def test_readers_of_a_rebuilt_input_are_reused_when_its_content_is_the_same(bodies):
+    (corpus, _), _ = run_again(bodies)
+    artifacts.discard(corpus.path)
+    made, ran = run_again(bodies)
+    assert ran == ["corpus"]
+    assert made[0].digest == corpus.digest
+
+
+def test_a_corrupted_artifact_is_found_and_made_again(bodies):
+    (_, items), _ = run_again(bodies)
+    file = items.path / "math.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content[:-10])
+    _, ran = run_again(bodies)
+    assert ran == ["benchmark-items"]
+    assert file.read_bytes() == content
+
+
+def test_a_lost_prefect_record_costs_no_work(bodies):
+    (corpus, _), _ = run_again(bodies)
+    (corpus.path / artifacts.RESULT).unlink()
+    started = artifacts.read_record(corpus.path)["started_at"]
+    _, ran = run_again(bodies)
+    assert ran == []
+    assert artifacts.read_record(corpus.path)["started_at"] == started
+
+
+def test_two_runs_at_once_make_it_once(bodies):
+    threads = [threading.Thread(target=two_steps, args=(SPEC, RUNTIME)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sorted(bodies) == ["benchmark-items", "corpus"]
+
+
+def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
+    (corpus, items), _ = run_again(bodies)
+    artifacts.discard(items.path)
+    samples = corpus.path / "samples.parquet"
+    content = samples.read_bytes()
+
+    @flow
+    def items_of_a_corpus_that_is_gone():
+        samples.unlink()
+        return make_benchmark_items.submit(corpus=corpus, runtime=RUNTIME).result()
+
+    with pytest.raises(ValueError, match=r"samples\.parquet is missing"):
+        items_of_a_corpus_that_is_gone()
+    assert list(items.path.parent.iterdir()) == []
+    samples.write_bytes(content)
+    _, ran = run_again(bodies)
+    assert ran == ["benchmark-items"]
+
+
+def test_planning_runs_nothing_and_knows_what_is_there(bodies, root):
+    def plan():
+        with planning() as made:
+            corpus = make_corpus.submit(corpus=SPEC, runtime=RUNTIME)
+            make_benchmark_items.submit(corpus=corpus, runtime=RUNTIME)
+        return made.counts()
+
+    assert plan() == {"corpus": (1, 0), "benchmark-items": (1, 0)}
+    assert not root.exists()
+    (_, items), _ = run_again(bodies)
+    assert plan() == {"corpus": (1, 1), "benchmark-items": (1, 1)}
+    (items.path / "math.jsonl").write_text("")
+    assert plan() == {"corpus": (1, 1), "benchmark-items": (1, 0)}
+    assert items.path.exists()
+
+
+def test_prefects_record_lies_beside_the_data(bodies):
+    made, _ = run_again(bodies)
+    for artifact in made:
+        assert (artifact.path / artifacts.RESULT).is_file()
+
+
+def test_a_task_run_has_a_speaking_name_and_a_description():
+    assert make_corpus.task.name == "corpus"
+    assert "Costs" in make_corpus.task.description
