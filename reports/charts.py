@@ -112,7 +112,7 @@ def chart_layers(lines: Sequence[Line], axis: Axis, *, legend: bool, small: bool
     colour = alt.Scale(domain=labels, range=[line.colour for line in lines])
     dash = alt.Scale(domain=labels, range=[list(line.dash) for line in lines])
     key = alt.Legend(orient="top", title=None, symbolType="stroke", columns=4) if legend else None
-    ticks = alt.Axis(labelExpr=STEP_LABEL, tickCount=4 if small else 6, labelFlush=True)
+    ticks = alt.Axis(labelExpr=STEP_LABEL, tickCount=3 if small else 6, labelFlush=True)
     x = alt.X("step:Q", title=None if small else "step", axis=ticks)
     scale = (
         alt.Scale(domain=list(axis.domain), nice=True)
@@ -160,7 +160,7 @@ def panel_specs(
         steps: dict[int, dict[str, Any]] = {}
         for row in panel.rows:
             steps.setdefault(row["step"], {"step": row["step"]})[number[row["line"]]] = row["value"]
-        spec = copy.deepcopy({name: shared[name] for name in ("layer",)})
+        spec: dict[str, Any] = {"layer": copy.deepcopy(shared["layer"])}
         *drawn, hover = spec["layer"]
         for layer in drawn:
             layer.pop("data", None)

@@ -4,6 +4,7 @@ Reads the warehouse file only, so a report can be made again from the database a
 database gives the same bytes: no clock, no random ids.
 """
 
+import functools
 import itertools
 import json
 from collections import Counter
@@ -160,6 +161,7 @@ def render(read: Read, figures: list[Figure], names: Names) -> str:
     return environment.get_template("template.html").render(context)
 
 
+@functools.cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, once for all charts."""
     bundle: str = vl_convert.javascript_bundle(

@@ -142,7 +142,7 @@ def judge_monitors(
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
     tables: dict[str, list[dict[str, Any]]] = {
-        "curves": curves.to_dict("records"),
+        "curves": [{str(k): v for k, v in row.items()} for row in curves.to_dict("records")],
         "monitors": [monitor.row() for monitor in MONITORS],
         "correlations": judge(
             curves,

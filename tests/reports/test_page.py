@@ -1,0 +1,191 @@
+"""The page stands alone, shows what the warehouse holds, and copes with what is missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from reports.page import build_report, read_figures, render
+from reports.questions import QUESTIONS
+from store.warehouse import query
+
+SECTIONS = (
+    "shows",
+    "training",
+    "memorization",
+    "pathways",
+    "layers",
+    "correlations",
+    "separation",
+    "bound",
+    "groups",
+    "provenance",
+)
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.text, self._open = [], "", ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data):
+        if self._open not in ("script", "style"):
+            self.text += data
+
+    def ids(self, tag):
+        return [attrs["id"] for name, attrs in self.elements if name == tag and "id" in attrs]
+
+    @property
+    def words(self):
+        return " ".join(self.text.split())
+
+
+def page_of(database):
+    def read(sql):
+        return query(database, sql).to_pylist()
+
+    return Page(render(read, *read_figures(read)))
+
+
+def drop(rows, table, **which):
+    rows[table] = [r for r in rows[table] if any(r[k] != v for k, v in which.items())]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return Page((report / "report.html").read_text(encoding="utf-8"))
+
+
+class TestWhole:
+    def test_loads_nothing_from_anywhere(self, page):
+        for tag, attrs in page.elements:
+            if tag == "a":
+                assert attrs["href"].startswith("#")
+            else:
+                assert not {"src", "href", "srcset", "data", "action"} & set(attrs), (tag, attrs)
+        policy = next(a["content"] for _, a in page.elements if a.get("http-equiv"))
+        assert "default-src 'none'" in policy
+        assert "http" not in policy
+
+    def test_the_library_is_there_once(self, report):
+        html = (report / "report.html").read_text(encoding="utf-8")
+        assert html.count("window.vegaEmbed=") == 1
+        assert len(html) < 1_500_000
+
+    def test_every_section_is_there_and_in_the_contents(self, page):
+        assert tuple(page.ids("section")) == SECTIONS
+        links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
+        assert links == [f"#{name}" for name in SECTIONS]
+
+    def test_every_figure_has_its_query_and_its_files(self, page, report):
+        for question in QUESTIONS:
+            assert f"figure-{question.name}" in page.ids("figure")
+            assert question.sql in page.text
+            assert (report / "figures" / f"{question.name}.png").read_bytes()[:4] == b"\x89PNG"
+            assert "<svg" in (report / "figures" / f"{question.name}.svg").read_text()
+
+    def test_same_database_same_bytes(self, report, database, tmp_path):
+        build_report(database, tmp_path)
+        for name in ("report.html", "figures/accuracy.svg", "figures/accuracy.png"):
+            assert (tmp_path / name).read_bytes() == (report / name).read_bytes(), name
+
+    def test_text_of_the_study_is_escaped(self, report, page):
+        assert "Code & <types>" in page.text
+        assert "not </script> measured" in page.text
+        assert "Code & <types>" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+class TestNumbers:
+    def test_the_correlation_table_is_the_warehouse(self, page, database):
+        columns = ("pearson", "spearman", "partial_pearson", "difference_spearman", "holm_p")
+        shown, row = {}, None
+        for tag, attrs in page.elements:
+            if tag == "tr" and "data-monitor" in attrs:
+                row = tuple(attrs[f"data-{k}"] for k in ("series", "domain", "monitor", "window"))
+            elif tag == "td" and attrs.get("data-column") in columns:
+                value = attrs["data-value"]
+                shown[row, attrs["data-column"]] = None if value == "None" else float(value)
+        stored = {
+            ((r["series"], r["domain"], r["monitor"], r["window"]), column): r[column]
+            for r in query(database, "select * from correlations").to_pylist()
+            for column in columns
+        }
+        assert shown == stored
+        assert len(shown) == 2 * 2 * 3 * 2 * len(columns)
+        assert "−0.91" in page.text
+
+    def test_the_charts_hold_the_curves(self, report, database):
+        html = (report / "report.html").read_text(encoding="utf-8")
+        data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+        charts = [
+            chart
+            for chart in data["charts"].values()
+            if chart["layer"][0]["encoding"]["y"]["axis"]["format"] == ".0%"
+        ]
+        shown = {(r["line"], r["step"], r["value"]) for r in charts[0]["data"]["values"]}
+        stored = query(
+            database,
+            "select series, step, value from curves where domain = 'math' and monitor = 'accuracy'",
+        ).to_pylist()
+        assert shown == {(r["series"], r["step"], float(f"{r['value']:.6g}")) for r in stored}
+
+    def test_the_findings_follow_from_the_rows(self, page):
+        assert "pathway distance (Math), of 3 monitors" in page.words
+        assert "Yes in 1 of 2 domains: Math (ρ\u00a0−0.75, p\u00a0=\u00a00.012)." in page.text
+        assert "Yes in 1 of 2 domains: Math." in page.words
+        assert "Cannot be told: the test abstains in all 2 domains." in page.words
+        assert "each trained with one seed" in page.words
+        assert "The smallest p a test can reach at that number is 0.0002" in page.words
+
+
+class TestMissing:
+    def test_one_series_only(self, write_database, make_rows):
+        page = page_of(write_database(make_rows(series=("main",))))
+        assert "no control series, so it cannot say" in page.words
+        assert "because the study has no control series" in page.words
+        assert tuple(page.ids("section")) == SECTIONS
+
+    def test_no_benchmarks(self, write_database, make_rows):
+        rows = drop(make_rows(), "curves", monitor="accuracy")
+        page = page_of(write_database(rows | {"correlations": [], "separation": []}))
+        assert "No monitor could be held against accuracy" in page.words
+        assert "Not available, because no benchmark was scored in this study." in page.words
+        assert "because no accuracy was measured that a monitor" in page.words
+
+    def test_no_validation_samples_in_one_domain(self, write_database, make_rows):
+        rows = drop(make_rows(), "curves", monitor="validation_loss", domain="math")
+        page = page_of(write_database(rows))
+        missing = "because the study's domains name no validation samples for this domain."
+        assert page.words.count(missing) == 1
+
+    def test_one_checkpoint(self, write_database, make_rows, tmp_path):
+        database = write_database(make_rows(steps=(100,)))
+        build_report(database, tmp_path)
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert "There is one checkpoint" in page.words
+        assert "Accuracy rises by 10% or more in no domain" in page.words
+        assert (tmp_path / "figures" / "accuracy.png").is_file()
+
+    def test_only_the_study_and_its_names(self, write_database, make_rows, tmp_path):
+        full = make_rows()
+        kept = {name: full[name] for name in ("study", "series", "domains")}
+        (tmp_path / "figures").mkdir()
+        (tmp_path / "figures" / "accuracy.png").write_text("of an earlier report")
+        build_report(write_database(kept), tmp_path)
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        for question in QUESTIONS:
+            assert f"Not available, because {question.missing}." in page.words
+        assert not list((tmp_path / "figures").iterdir())
+
+    def test_no_study_is_refused(self, write_database, tmp_path):
+        with pytest.raises(ValueError, match="holds 0 studies, expected one"):
+            build_report(write_database({}), tmp_path)
