@@ -26,6 +26,7 @@ from reports.charts import (
     step_ticks,
 )
 from reports.figures import Figure, Names, Read, Row, make_figure, series_lines
+from reports.order import ORDER_SQL, order_of_events
 from reports.questions import QUESTIONS
 from store.warehouse import query
 
@@ -227,6 +228,8 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
         "headline": prose.headline(*told),
         "findings": prose.findings(*told),
         "limits": prose.limits(correlations, names.roles, num_steps, significance),
+        "order": order_of_events(read, names, risen),
+        "order_sql": ORDER_SQL,
         "significance": significance,
         "rise": prose.RISE,
         "glance": glance,

@@ -74,7 +74,7 @@ QUESTIONS: tuple[Question, ...] = (
         section="memorization",
         title="Memorized samples and accuracy",
         caption="Share of probe samples memorized so far, beside the accuracy at the same step. "
-        "A gap between the two rises is the delay from memorizing to generalizing.",
+        "Where memorizing comes first, the gap is the delay until generalizing.",
         sql="""select m.domain, m.series, 'memorized samples' as quantity, c.step,
   count(*) filter (m.memorization_step <= c.step) / count(*) as value
 from memorization m join checkpoints c using (series) group by all
@@ -162,9 +162,16 @@ unpivot (value for quantity in (bias, variance, noise)) order by all""",
         name="group_distance",
         section="groups",
         title="Pathway distance of memorized groups",
-        caption="A group is all probe samples memorized at the same step. Colour runs from early "
-        "to late memorization.",
-        sql=_scoped("group", "pathway_distance", "group_step"),
+        caption="A group is all probe samples memorized at the same step; the five largest of "
+        "each domain and series are drawn. Colour runs from early to late memorization.",
+        sql="""with largest as (
+  select series, domain, group_step, max(num_samples) as size from pathway_metrics
+  where scope = 'group' group by series, domain, group_step
+  qualify row_number() over (partition by series, domain order by size desc, group_step) <= 5
+)
+select domain, series, group_step, step, value
+from pathway_metrics join largest using (series, domain, group_step)
+where scope = 'group' and metric = 'pathway_distance' and value is not null order by all""",
         missing="no group of samples memorized at the same step is large enough to be measured",
         panels=("domain", "series"),
         line="group_step",

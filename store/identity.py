@@ -88,9 +88,7 @@ def canonical(value: Any, *, at: str = "value") -> Any:
             raise IdentityError(f"{at} is {value}; a step can only be keyed on finite numbers")
         return value
     if isinstance(value, Path):
-        if not value.is_file():
-            raise IdentityError(f"{at}: {value} is not a file, so it has no content to be known by")
-        return {"sha256": file_digest(value)}
+        return {"sha256": path_digest(value, at=at)}
     if isinstance(value, BaseModel):
         return {
             name: canonical(getattr(value, name), at=f"{at}.{name}")
@@ -120,6 +118,16 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def path_digest(path: Path, *, at: str = "value") -> str:
+    """SHA-256 of a file's content, or of all files below a folder with their names."""
+    if path.is_file():
+        return file_digest(path)
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        return files_digest({f.relative_to(path).as_posix(): file_digest(f) for f in files})
+    raise IdentityError(f"{at}: {path} is not there, so it has no content to be known by")
 
 
 def files_digest(files: dict[str, str]) -> str:

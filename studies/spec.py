@@ -160,6 +160,11 @@ class EvaluationSpec(Frozen):
     num_fewshot: int | None = Field(
         default=None, ge=0, description="Examples before each document; the task's own by default."
     )
+    tasks_folder: Path | None = Field(
+        default=None,
+        description="Folder with lm-eval task files of your own; relative paths start at the "
+        "study file. The nano series bring theirs.",
+    )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
     seed: int = Field(default=1234, ge=0)
 

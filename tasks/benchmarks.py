@@ -41,7 +41,7 @@ def score_benchmarks(
         model,
         load_tokenizer(checkpoint.path),
         [benchmark for _, benchmark in benchmarks.values()],
-        include_path=items.path if items is not None else None,
+        include_path=evaluation.tasks_folder or (items.path if items is not None else None),
         settings=evaluation,
         batch_size=runtime.batch_size,
         device=device,

@@ -105,9 +105,19 @@ def test_a_value_without_identity_raises_and_says_where(value, problem):
     assert "settings.deep[0]" in str(caught.value)
 
 
-def test_a_folder_has_no_content_to_be_known_by(tmp_path):
-    with pytest.raises(IdentityError, match="is not a file"):
-        canonical(tmp_path)
+def test_a_folder_is_the_content_and_names_of_its_files(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / "a.yaml").write_text("x")
+    assert canonical(one) == canonical(two)
+    (two / "sub" / "a.yaml").rename(two / "a.yaml")
+    assert canonical(one) != canonical(two)
+
+
+def test_what_is_not_there_has_no_content_to_be_known_by(tmp_path):
+    with pytest.raises(IdentityError, match="is not there"):
+        canonical(tmp_path / "nowhere")
 
 
 def test_another_process_finds_the_same_fingerprint():

@@ -1,0 +1,114 @@
+"""A study over a folder of checkpoints, as a training run writes them, that grows."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.study import study_flow
+from store.warehouse import query
+from studies.load import load_study
+from tasks import workers
+
+STEPS = {0: "step0-tokens0", 10: "step10-tokens3.2K", 20: "step20-tokens6.4K"}
+
+
+def checkpoints_of(finished):
+    """Checkpoint folders of the smoke study's main series, by name."""
+    for folder in (finished / "artifacts" / "pretraining").iterdir():
+        if not json.loads((folder / "record.json").read_text())["inputs"]["shuffle_answers"]:
+            return folder / "checkpoints"
+    raise AssertionError("the smoke study has no main series")
+
+
+@pytest.fixture
+def workplace(finished, tmp_path):
+    """Checkpoints at steps 0 and 10, probes and a benchmark as files, and the study over them."""
+    for step in (0, 10):
+        shutil.copytree(
+            checkpoints_of(finished) / STEPS[step], tmp_path / "checkpoints" / STEPS[step]
+        )
+    rows = query(
+        finished / "smoke" / "warehouse.duckdb",
+        "select text from probes where series = 'main' and domain = 'math' and split = 'probe' "
+        "order by sample_id limit 60",
+    ).to_pylist()
+    with (tmp_path / "probes.jsonl").open("w") as file:
+        for row in rows:
+            prompt, answer = row["text"].rsplit(" ", 1)
+            file.write(json.dumps({"question": prompt, "answer": answer}) + "\n")
+    (items,) = (finished / "artifacts" / "benchmark-items").iterdir()
+    shutil.copytree(items, tmp_path / "benchmarks", ignore=shutil.ignore_patterns("re*.json"))
+    study = {
+        "name": "mine",
+        "series": [{"name": "main", "source": {"kind": "local", "path": "checkpoints"}}],
+        "domains": [
+            {
+                "name": "math",
+                "probes": {
+                    "kind": "jsonl",
+                    "path": "probes.jsonl",
+                    "text_field": "question",
+                    "answer_field": "answer",
+                },
+                "benchmarks": [{"name": "nano_math_choice", "metric": "acc"}],
+            }
+        ],
+        "evaluation": {"tasks_folder": "benchmarks", "limit": 20},
+        "runtime": {"workers": 1},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    return tmp_path
+
+
+def test_a_growing_folder_is_measured_checkpoint_by_checkpoint(workplace, finished, root):
+    counts = Counter()
+
+    def listen(report):
+        counts[report.step_name] += report.finished
+
+    workers.watch(listen)
+    try:
+        paths = study_flow(load_study(workplace / "mine.yaml"))
+        assert counts["routing"] == counts["pathways"] == counts["benchmarks"] == 2
+        counts.clear()
+        shutil.copytree(checkpoints_of(finished) / STEPS[20], workplace / "checkpoints" / STEPS[20])
+        paths = study_flow(load_study(workplace / "mine.yaml"))
+        assert counts["routing"] == counts["pathways"] == counts["benchmarks"] == 1
+    finally:
+        workers.unwatch(listen)
+
+    mine = query(
+        Path(paths["warehouse"]), "select step, sample_id, loss from sample_losses"
+    ).to_pylist()
+    assert {row["step"] for row in mine} == {0, 10, 20}
+    theirs = query(
+        finished / "smoke" / "warehouse.duckdb",
+        "select l.step, l.loss from sample_losses l where series = 'main' and domain = 'math' "
+        "and split = 'probe' and step <= 20 order by step, sample_id",
+    ).to_pylist()
+    for step in (0, 10, 20):
+        ours = [row["loss"] for row in mine if row["step"] == step]
+        same = [row["loss"] for row in theirs if row["step"] == step][:60]
+        assert ours == pytest.approx(same, abs=1e-5)
+    report = (root / "mine" / "report.html").read_text()
+    assert "not available, because" in report.lower()
+
+
+def test_a_missing_step_is_told(workplace, root):
+    study = yaml.safe_load((workplace / "mine.yaml").read_text())
+    study["series"][0]["source"]["steps"] = [0, 30]
+    (workplace / "mine.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(ValueError, match="no checkpoint for step 30; found steps 0, 10"):
+        study_flow(load_study(workplace / "mine.yaml"))
+
+
+def test_the_same_weights_under_two_names_are_refused(workplace, root):
+    shutil.copytree(
+        workplace / "checkpoints" / STEPS[10], workplace / "checkpoints" / "step11-tokens3.3K"
+    )
+    with pytest.raises(ValueError, match="identical, byte for byte"):
+        study_flow(load_study(workplace / "mine.yaml"))
