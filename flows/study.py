@@ -108,6 +108,7 @@ def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
             measure_pathways.submit(
                 checkpoint=checkpoint,
                 routing=routing[-1],
+                probes=probes,
                 domains=names,
                 pathways=study.pathways,
                 bound=study.bound,

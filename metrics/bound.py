@@ -26,23 +26,25 @@ class BoundTerms:
     ----------
     effective_dimension : float
         Tr(H (H + ridge I)^-1), in [0, min(N, F)].
-    bias : float
-        (ridge^2 / N) y^T (H + ridge I)^-2 y, in squared target units.
+    bias : float or None
+        (ridge^2 / N) y^T (H + ridge I)^-2 y, summed over the columns of y, in squared target units;
+        None without targets.
     variance : float
         noise_variance * effective_dimension / N.
     noise : float
         noise_variance * log(1 / confidence) / N.
-    total : float
-        Sum of the three; compare it between checkpoints, do not read it as a risk.
+    total : float or None
+        Sum of the three; compare it between checkpoints of one probe set, do not read it as a
+        risk. None without targets.
     ridge, noise_variance, confidence : float
         As given.
     """
 
     effective_dimension: float
-    bias: float
+    bias: float | None
     variance: float
     noise: float
-    total: float
+    total: float | None
     ridge: float
     noise_variance: float
     confidence: float
@@ -115,7 +117,7 @@ def effective_dimension(features_NF: ArrayLike, ridge: float) -> float:
 
 def bound_terms(
     features_NF: ArrayLike,
-    targets_N: ArrayLike,
+    targets_NC: ArrayLike | None,
     *,
     ridge: float,
     noise_variance: float,
@@ -127,8 +129,9 @@ def bound_terms(
     ----------
     features_NF : array of shape (N, F)
         Features of the kernel.
-    targets_N : array of shape (N,)
-        Targets y, e.g. per-sample losses; center them if their mean carries no meaning.
+    targets_NC : array of shape (N,) or (N, C), or None
+        Targets y, such as centred one-hot answers. They must not change between checkpoints that
+        are to be compared. None where there are none: bias and total are None then.
     ridge : float
         Regularization lambda, positive.
     noise_variance : float
@@ -160,21 +163,18 @@ def bound_terms(
     (1.0, 0.5, 0.5)
     """
     features_NF = _check_features(features_NF, ridge)
-    targets_N = np.asarray(targets_N, dtype=np.float64)
     num_samples = len(features_NF)
-    if targets_N.shape != (num_samples,) or not np.isfinite(targets_N).all():
-        raise ValueError(
-            f"targets have shape {targets_N.shape}; expected {num_samples} finite values, one per "
-            "sample of the features"
-        )
     if not (noise_variance >= 0 and math.isfinite(noise_variance)):
         raise ValueError(f"noise_variance is {noise_variance}; give a finite value of at least 0")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a probability in (0, 1), e.g. 0.05")
     gram = _smaller_gram(features_NF)
     dimension = _effective_dimension(gram, ridge)
-    residual_N = _ridge_residual(features_NF, gram, targets_N, ridge)
-    bias = float(residual_N @ residual_N) / num_samples
+    bias = None
+    if targets_NC is not None:
+        targets_NC = _check_targets(targets_NC, num_samples)
+        residual_NC = _ridge_residual(features_NF, gram, targets_NC, ridge)
+        bias = float(np.sum(residual_NC**2)) / num_samples
     variance = noise_variance * dimension / num_samples
     noise = noise_variance * math.log(1 / confidence) / num_samples
     return BoundTerms(
@@ -182,11 +182,36 @@ def bound_terms(
         bias=bias,
         variance=variance,
         noise=noise,
-        total=bias + variance + noise,
+        total=None if bias is None else bias + variance + noise,
         ridge=ridge,
         noise_variance=noise_variance,
         confidence=confidence,
     )
+
+
+def one_hot_targets(labels_N: ArrayLike) -> NDArray[np.float64]:
+    """Centred one-hot targets [N, C], one column per label that occurs.
+
+    Examples
+    --------
+    >>> one_hot_targets([7, 3]).tolist()
+    [[-0.5, 0.5], [0.5, -0.5]]
+    """
+    labels_N = np.asarray(labels_N)
+    one_hot_NC = (labels_N[:, np.newaxis] == np.unique(labels_N)).astype(np.float64)
+    centred_NC: NDArray[np.float64] = one_hot_NC - one_hot_NC.mean(axis=0)
+    return centred_NC
+
+
+def _check_targets(targets_NC: ArrayLike, num_samples: int) -> NDArray[np.float64]:
+    targets_NC = np.asarray(targets_NC, dtype=np.float64)
+    fits = targets_NC.ndim in (1, 2) and len(targets_NC) == num_samples
+    if not fits or not np.isfinite(targets_NC).all():
+        raise ValueError(
+            f"targets have shape {targets_NC.shape}; expected {num_samples} finite values, one per "
+            "sample of the features, or that many rows"
+        )
+    return targets_NC
 
 
 def _check_features(features_NF: ArrayLike, ridge: float) -> NDArray[np.float64]:
@@ -219,13 +244,13 @@ def _effective_dimension(gram: NDArray[np.float64], ridge: float) -> float:
 def _ridge_residual(
     features_NF: NDArray[np.float64],
     gram: NDArray[np.float64],
-    targets_N: NDArray[np.float64],
+    targets_NC: NDArray[np.float64],
     ridge: float,
 ) -> NDArray[np.float64]:
     """Return ridge * (H + ridge I)^-1 y, solved on the side that is smaller."""
     num_samples, num_features = features_NF.shape
     shifted = gram + ridge * np.eye(len(gram))
     if num_features < num_samples:
-        weights_F = solve(shifted, features_NF.T @ targets_N, assume_a="pos")
-        return targets_N - features_NF @ weights_F
-    return ridge * solve(shifted, targets_N, assume_a="pos")
+        weights_F = solve(shifted, features_NF.T @ targets_NC, assume_a="pos")
+        return targets_NC - features_NF @ weights_F
+    return ridge * solve(shifted, targets_NC, assume_a="pos")

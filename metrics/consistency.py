@@ -20,6 +20,9 @@ RATIO_GUARD = 1e-8
 ILL_CONDITIONED_COSINE = 0.05
 """Where the largest cosine is no larger than this, the ratio says nothing."""
 
+MAX_ILL_CONDITIONED_SHARE = 0.1
+"""With a larger share of ill-conditioned samples, neither mean nor median of the ratio is told."""
+
 ZERO_NORM = 1e-12
 """Embeddings shorter than this share of their router's norm are rounding, and count as zero."""
 

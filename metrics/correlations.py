@@ -75,20 +75,23 @@ class CorrelationResult:
     difference_note: str = ""
 
 
-def accuracy_onset(accuracy_T: ArrayLike) -> int:
+def accuracy_onset(accuracy_T: ArrayLike, baseline: float | None = None) -> int:
     """Index of the checkpoint at which accuracy starts its sustained rise.
 
     Parameters
     ----------
     accuracy_T : array of shape (T,)
         Accuracy at each checkpoint.
+    baseline : float, optional
+        Accuracy that needs no generalization, such as the largest one of a control series. It is
+        left aside where this accuracy never exceeds it.
 
     Returns
     -------
     int
-        The last checkpoint with accuracy <= min + 10 % of the range, but early enough that at
-        least 4 checkpoints remain, this one included. 0 with 4 checkpoints or fewer, and for a
-        constant series.
+        The last checkpoint with accuracy <= min + 10 % of the range, or <= the baseline where that
+        is higher, but early enough that at least 4 checkpoints remain, this one included. 0 with 4
+        checkpoints or fewer, and for a constant series.
 
     Raises
     ------
@@ -105,6 +108,8 @@ def accuracy_onset(accuracy_T: ArrayLike) -> int:
     --------
     >>> accuracy_onset([0.0, 0.01, 0.0, 0.3, 0.6, 0.9, 1.0])
     2
+    >>> accuracy_onset([0.0, 0.01, 0.0, 0.3, 0.6, 0.9, 1.0], baseline=0.35)
+    3
     """
     accuracy_T = np.asarray(accuracy_T, dtype=np.float64)
     if accuracy_T.ndim != 1 or len(accuracy_T) == 0 or not np.isfinite(accuracy_T).all():
@@ -115,6 +120,8 @@ def accuracy_onset(accuracy_T: ArrayLike) -> int:
     if np.ptp(accuracy_T) == 0:
         return 0
     threshold = accuracy_T.min() + 0.1 * np.ptp(accuracy_T)
+    if baseline is not None and baseline < accuracy_T.max():
+        threshold = max(threshold, baseline)
     last_low = int(np.flatnonzero(accuracy_T <= threshold)[-1])
     return min(last_low, max(len(accuracy_T) - MIN_CHECKPOINTS, 0))
 

@@ -6,14 +6,16 @@ This module only composes: each measure is defined, cited and tested where it st
 Shape suffixes: N samples, L MoE layers, K experts per layer, D hidden size.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.bound import BoundTerms, bound_terms, gating_features
+from metrics.bound import BoundTerms, bound_terms, gating_features, one_hot_targets
 from metrics.consistency import (
+    MAX_ILL_CONDITIONED_SHARE,
     ConsistencyScores,
     consecutive_cosines,
     pathway_consistency,
@@ -105,7 +107,7 @@ def sample_rows(
 
 def domain_bound(
     routing_weights_NLK: NDArray[np.floating],
-    losses_N: NDArray[np.floating],
+    answers_N: Sequence[int] | None,
     *,
     ridge: float,
     noise_variance: float,
@@ -113,12 +115,13 @@ def domain_bound(
 ) -> BoundTerms:
     """Terms of the excess-risk bound with the gating kernel.
 
-    The paper leaves the regression target of a language model open; we take the sample's own loss,
-    the one scalar target every sample has.
+    The paper leaves the regression target of a language model open. Where every sample has one
+    answer token, the target is the centred one-hot answer, which is the same at every checkpoint;
+    elsewhere there is no such target, and bias and total are None.
     """
     return bound_terms(
         gating_features(routing_weights_NLK),
-        losses_N,
+        None if answers_N is None else one_hot_targets(answers_N),
         ridge=ridge,
         noise_variance=noise_variance,
         confidence=confidence,
@@ -172,23 +175,33 @@ def _consistency_rows(
 
 
 def _smoothness(scores: ConsistencyScores, suffix: str) -> list[Row]:
+    """Ratios are None where too many samples are ill-conditioned; the plain cosine always holds."""
     summary = summarize_consistency(scores)
+    told = summary.num_ill_conditioned <= MAX_ILL_CONDITIONED_SHARE * summary.num_samples
     note = (
         f"{summary.num_ill_conditioned} of {summary.num_samples} samples are ill-conditioned"
         if summary.num_ill_conditioned
         else None
     )
-    values = {
+    ratios = {
         "pathway_roughness_mean": summary.mean_roughness,
         "pathway_roughness_median": summary.median_roughness,
         "pathway_consistency_mean": summary.mean_consistency,
         "pathway_consistency_median": summary.median_consistency,
+    }
+    others = {
         "layer_cosine": summary.mean_cosine,
         "num_ill_conditioned": float(summary.num_ill_conditioned),
     }
+    missing = f"not available, because {note}"
     return [
         Row("domain", metric + suffix, value, summary.num_samples, note=note)
-        for metric, value in values.items()
+        if told
+        else Row("domain", metric + suffix, None, summary.num_samples, note=missing)
+        for metric, value in ratios.items()
+    ] + [
+        Row("domain", metric + suffix, value, summary.num_samples, note=note)
+        for metric, value in others.items()
     ]
 
 

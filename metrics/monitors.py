@@ -6,7 +6,7 @@ whether it tells the main series from a control in which nothing can generalize.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from metrics.correlations import (
     holm,
     moving_average,
 )
+from metrics.detrended import detrended_test
 from metrics.separation import separate
 
 ACCURACY = "accuracy"
@@ -111,7 +112,7 @@ MONITORS = (
         "effective dimension of the routing kernel",
         "dimensions",
         -1,
-        f"{PAPER}, sec. 4.4 (gating kernel)",
+        f"ours, after {PAPER}, sec. 4.4 (gating kernel); sign inferred from App. C.4",
         "Tr(H (H + ridge I)^-1), H = mean over layers of the inner products of routing weights",
     ),
     Monitor(
@@ -188,6 +189,7 @@ def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
 
 def judge(
     curves: pd.DataFrame,
+    roles: dict[str, str],
     *,
     num_permutations: int,
     num_bootstrap: int,
@@ -200,8 +202,12 @@ def judge(
     ----------
     curves
         Columns series, domain, step, monitor, value; accuracy is the monitor `accuracy`.
+    roles
+        `main` or `control` by series.
     num_permutations, num_bootstrap, seed
-        As in :func:`metrics.correlations.correlate`.
+        As in :func:`metrics.correlations.correlate`. Where the detrended test comes near the level,
+        it is repeated with 20 times as many permutations, because Holm's correction multiplies the
+        chance error of a small p-value.
     significance
         Level of the verdict, held against Holm's corrected p-value of the detrended test. The
         correction spans all monitors and domains of one series and window.
@@ -211,15 +217,10 @@ def judge(
         for window in ("all", "after_onset"):
             block = []
             for domain, monitor, wide in _against_accuracy(of_series):
-                start = accuracy_onset(wide[ACCURACY]) if window == "after_onset" else 0
-                used = wide.iloc[start:]
-                result = correlate(
-                    used[monitor.monitor].to_numpy(),
-                    used[ACCURACY].to_numpy(),
-                    used.index.to_numpy(),
-                    seed=seed,
-                    num_permutations=num_permutations,
-                    num_bootstrap=num_bootstrap,
+                used = wide.iloc[_onset(curves, roles, str(series), domain) :]
+                used = (wide if window == "all" else used).dropna(subset=[monitor.monitor])
+                result = _correlate(
+                    used, monitor.monitor, num_permutations, num_bootstrap, significance, seed
                 )
                 place = {"series": series, "domain": domain, "window": window}
                 block.append((place, monitor, result))
@@ -230,20 +231,16 @@ def judge(
 def separations(curves: pd.DataFrame, roles: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of the table `separation`: every main series against every control, monitor by monitor.
 
-    The window starts where the main series' accuracy starts its sustained rise; only steps that
-    both series have are compared.
+    The window starts where the main series' accuracy starts its sustained rise above the controls;
+    only steps that both series have are compared.
     """
-    mains = [name for name, role in roles.items() if role == "main"]
-    controls = [name for name, role in roles.items() if role == "control"]
     rows = []
-    for main in mains:
+    for main in _with_role(roles, "main"):
         for domain, monitor, wide in _against_accuracy(curves[curves["series"] == main]):
-            used = wide.iloc[accuracy_onset(wide[ACCURACY]) :]
-            for control in controls:
+            used = wide.iloc[_onset(curves, roles, main, domain) :][[monitor.monitor]]
+            for control in _with_role(roles, "control"):
                 other = _curve(curves, control, domain, monitor.monitor)
-                both = used[[monitor.monitor]].join(other.rename("control"), how="inner")
-                if both.empty:
-                    continue
+                both = used.join(other.rename("control"), how="inner").dropna()
                 found = separate(
                     monitor.title,
                     both[monitor.monitor].to_numpy(),
@@ -267,6 +264,40 @@ def separations(curves: pd.DataFrame, roles: dict[str, str]) -> list[dict[str, A
                     }
                 )
     return rows
+
+
+def _correlate(
+    used: pd.DataFrame,
+    monitor: str,
+    num_permutations: int,
+    num_bootstrap: int,
+    significance: float,
+    seed: int,
+) -> CorrelationResult:
+    series = used[monitor].to_numpy(), used[ACCURACY].to_numpy(), used.index.to_numpy()
+    result = correlate(
+        *series, seed=seed, num_permutations=num_permutations, num_bootstrap=num_bootstrap
+    )
+    if result.difference_p is None or result.difference_p > 2 * significance:
+        return result
+    finer = detrended_test(*series, seed=seed + 1, num_permutations=20 * num_permutations)
+    return replace(result, difference_p=finer.p_value, difference_smallest_p=finer.smallest_p)
+
+
+def _onset(curves: pd.DataFrame, roles: dict[str, str], series: str, domain: str) -> int:
+    """Where the rise of accuracy starts; for a main series, the rise above every control."""
+    accuracy = _curve(curves, series, domain, ACCURACY).dropna()
+    levels = [
+        _curve(curves, control, domain, ACCURACY).max()
+        for control in _with_role(roles, "control")
+        if roles[series] == "main"
+    ]
+    known = [float(level) for level in levels if not np.isnan(level)]
+    return accuracy_onset(accuracy.to_numpy(), baseline=max(known, default=None))
+
+
+def _with_role(roles: dict[str, str], role: str) -> list[str]:
+    return [name for name, its_role in roles.items() if its_role == role]
 
 
 def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Monitor, pd.DataFrame]]:

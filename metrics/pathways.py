@@ -43,7 +43,7 @@ def select_experts(
     routing_weights_NLK : array [N, L, K], floating
         Rows sum to 1.
     threshold : float
-        The paper's tau, at least 0 and below 1. At 0 only the first expert stays.
+        The paper's tau, in [0, 1]. At 0 only the first expert stays, at 1 all do.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def select_experts(
     Raises
     ------
     ValueError
-        If the routing weights are malformed or the threshold is outside [0, 1).
+        If the routing weights are malformed or the threshold is outside [0, 1].
 
     Notes
     -----
@@ -68,15 +68,17 @@ def select_experts(
     ([1, 2, 0], 2)
     """
     weights_NLK = check_routing_weights(routing_weights_NLK)
-    if not 0 <= threshold < 1:
+    if not 0 <= threshold <= 1:
         raise ValueError(
-            f"the pathway threshold must be at least 0 and below 1, found {threshold}; "
+            f"the pathway threshold must be at least 0 and at most 1, found {threshold}; "
             f"the paper uses {DEFAULT_THRESHOLD}"
         )
     order_NLK = np.argsort(-weights_NLK, axis=-1, kind="stable")
     cumulative_NLK = np.cumsum(np.take_along_axis(weights_NLK, order_NLK, axis=-1), axis=-1)
     num_below_NL = (cumulative_NLK <= threshold).sum(axis=-1)
     num_selected_NL = np.minimum(num_below_NL + 1, weights_NLK.shape[-1])
+    if threshold == 1:  # rounding may lift a cumulative weight above 1
+        num_selected_NL = np.full_like(num_selected_NL, weights_NLK.shape[-1])
     return SelectedExperts(order_NLK.astype(np.int32), num_selected_NL)
 
 

@@ -13,6 +13,7 @@ import torch
 # Long samples make a batch smaller than asked for: activations stay below a few GiB.
 _MAX_TOKENS_PER_BATCH = 1 << 16
 PaddingSide = Literal["left", "right"]
+RoutedTokens = Literal["all", "inputs"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Batch:
         bool, True on real tokens.
     counted_BT
         bool, True on tokens whose loss counts; never on a sample's first token.
+    routed_BT
+        bool, True on tokens whose routing is averaged.
     """
 
     input_ids_BT: torch.Tensor
     mask_BT: torch.Tensor
     counted_BT: torch.Tensor
+    routed_BT: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
@@ -57,12 +61,14 @@ def pad(
     counted: Sequence[Sequence[bool]],
     rows: np.ndarray,
     padding_side: PaddingSide,
+    tokens: RoutedTokens,
 ) -> Batch:
     """Put the samples of some rows together, filled up on one side to the longest."""
     shape = len(rows), max(len(token_ids[row]) for row in rows)
     input_ids_BT = np.zeros(shape, dtype=np.int64)  # any id does where the mask is False
     mask_BT = np.zeros(shape, dtype=bool)
     counted_BT = np.zeros(shape, dtype=bool)
+    routed_BT = np.zeros(shape, dtype=bool)
     for index, row in enumerate(rows):
         length = len(token_ids[row])
         begin = 0 if padding_side == "right" else shape[1] - length
@@ -71,7 +77,10 @@ def pad(
         mask_BT[place] = True
         counted_BT[place] = counted[row]
         counted_BT[index, begin] = False  # predicted from nothing
-    return Batch(*map(torch.from_numpy, (input_ids_BT, mask_BT, counted_BT)))
+        routed_BT[place] = True
+        if tokens == "inputs":
+            routed_BT[index, begin + length - 1] = False
+    return Batch(*map(torch.from_numpy, (input_ids_BT, mask_BT, counted_BT, routed_BT)))
 
 
 def check_samples(

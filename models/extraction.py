@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from models.batches import Batch, PaddingSide, check_samples, length_batches, pad
+from models.batches import Batch, PaddingSide, RoutedTokens, check_samples, length_batches, pad
 from models.families.base import Family, MoeLayer
 from models.families.registry import family_of
 from models.quiet import no_progress_bars
@@ -119,6 +119,7 @@ def extract(
     counted: Sequence[Sequence[bool]],
     *,
     batch_size: int,
+    tokens: RoutedTokens = "all",
     padding_side: PaddingSide = "right",
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Extraction:
@@ -139,6 +140,8 @@ def extract(
         predicted from nothing, so what is said of it is ignored.
     batch_size
         Samples per forward pass; fewer where samples are long.
+    tokens
+        Whose routing is averaged: `all` tokens of the sample, or the `inputs`, all but its last.
     padding_side
         Where shorter samples of a batch are filled up.
     on_progress
@@ -160,7 +163,7 @@ def extract(
     losses_N = np.zeros(len(token_ids))
     check, check_pads, done = True, True, 0
     for rows in length_batches(num_tokens_N, batch_size):
-        batch = pad(token_ids, counted, rows, padding_side).to(model.device)
+        batch = pad(token_ids, counted, rows, padding_side, tokens).to(model.device)
         weights_BLK, losses_B = _run(model, family, layers, batch, check=check)
         check = False
         if check_pads and not bool(batch.mask_BT.all()):
@@ -180,7 +183,7 @@ def _run(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean routing weights [B, L, K] float64 and mean losses [B] float64 of a batch."""
     mask_BT = batch.mask_BT
-    with _recorded(family, layers, mask_BT, check=check) as means:
+    with _recorded(family, layers, mask_BT, batch.routed_BT, check=check) as means:
         hidden_BTD = model.base_model(
             input_ids=batch.input_ids_BT,
             attention_mask=mask_BT.long(),
@@ -196,21 +199,26 @@ def _run(
 
 @contextmanager
 def _recorded(
-    family: Family, layers: list[MoeLayer], mask_BT: torch.Tensor, *, check: bool
+    family: Family,
+    layers: list[MoeLayer],
+    mask_BT: torch.Tensor,
+    routed_BT: torch.Tensor,
+    *,
+    check: bool,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """While open, forward passes leave each layer's mean routing weights [B, K] by its name."""
     means: dict[str, torch.Tensor] = {}
     logits: dict[str, torch.Tensor] = {}
-    real = mask_BT.reshape(-1)
+    real, routed = mask_BT.reshape(-1), routed_BT.reshape(-1)
 
     def on_router(name: str, module: torch.nn.Module, args: tuple, output: Any) -> None:
         logits_TK = family.router_logits(output)
         check_num_tokens(name, len(logits_TK), *mask_BT.shape)
         weights_TK = family.routing_weights(logits_TK)
         # Selected, not multiplied: what a padding position holds may be NaN.
-        weights_TK = torch.where(real[:, None], weights_TK, 0.0).double()
+        weights_TK = torch.where(routed[:, None], weights_TK, 0.0).double()
         sums_BK = weights_TK.view(*mask_BT.shape, -1).sum(dim=1)
-        means[name] = sums_BK / mask_BT.sum(dim=1, keepdim=True)
+        means[name] = sums_BK / routed_BT.sum(dim=1, keepdim=True)
         logits[name] = logits_TK
 
     def on_experts(name: str, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:

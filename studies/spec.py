@@ -117,6 +117,11 @@ class RoutingSpec(Frozen):
 
     max_length: int = Field(default=2048, ge=2, description="Tokens per sample; longer are cut.")
     dtype: Literal["float32", "bfloat16"] = "float32"
+    tokens: Literal["all", "inputs"] = Field(
+        default="all",
+        description="Whose routing is averaged: all tokens of a sample (the paper), or all but the "
+        "last, for models that were never fed the last one in training.",
+    )
 
 
 class PathwaysSpec(Frozen):
@@ -150,7 +155,9 @@ class MemorizationSpec(Frozen):
 class GeneralizationSpec(Frozen):
     """When a benchmark document counts as generalized (arXiv 2506.21551, App. B.1)."""
 
-    min_mean: Share = Field(default=0.8, description="Mean correctness that must be exceeded.")
+    min_mean: float = Field(
+        default=0.8, ge=0.0, lt=1.0, description="Mean correctness that must be exceeded."
+    )
     max_errors: int = Field(default=1, ge=0)
 
 
@@ -184,7 +191,9 @@ class BoundSpec(Frozen):
 
     ridge: float = Field(default=1.0, gt=0.0, description="lambda.")
     noise_variance: float = Field(default=1.0, gt=0.0, description="sigma squared.")
-    confidence: Share = Field(default=0.05, description="delta: the bound fails with this chance.")
+    confidence: float = Field(
+        default=0.05, gt=0.0, lt=1.0, description="delta: the bound fails with this chance."
+    )
 
 
 class Runtime(Frozen):

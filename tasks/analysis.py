@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -98,12 +99,15 @@ def find_generalization(
 
     tables = [pq.read_table(a.path / "documents.parquet").to_pandas() for a in scores]
     keys = ["domain", "benchmark", "document_id"]
-    wide = (
-        tables[0][keys]
-        .assign(**{"0": tables[0]["correct"]})
-        .set_index(keys)
-        .join([t.set_index(keys)["correct"].rename(str(i)) for i, t in enumerate(tables) if i])
+    wide = pd.concat(
+        [table.set_index(keys)["correct"].rename(place) for place, table in enumerate(tables)],
+        axis=1,
     )
+    if wide.isna().to_numpy().any():
+        raise ValueError(
+            f"{int(wide.isna().any(axis=1).sum())} benchmark documents were not answered at every "
+            "checkpoint; score all checkpoints with the same benchmark files"
+        )
     found_N = generalization_steps(
         wide.to_numpy(dtype=bool),
         steps,
@@ -132,8 +136,6 @@ def judge_monitors(
     Writes curves.parquet, monitors.parquet, correlations.parquet, separation.parquet
     (arXiv 2506.21551, sec. 4.3, with detrended tests). Costs seconds.
     """
-    import pandas as pd
-
     from metrics.monitors import MONITORS, judge, separations, with_moving_average
     from store.schemas import conform
     from store.tables import curves_of_series
@@ -146,6 +148,7 @@ def judge_monitors(
         "monitors": [monitor.row() for monitor in MONITORS],
         "correlations": judge(
             curves,
+            roles,
             num_permutations=analysis.num_permutations,
             num_bootstrap=analysis.num_bootstrap,
             significance=analysis.significance,

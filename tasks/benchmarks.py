@@ -30,9 +30,8 @@ def score_benchmarks(
     Writes scores.parquet and documents.parquet. One model load serves all benchmarks. Costs one to
     three seconds per nano checkpoint. Runs again when a benchmark's files or the settings change.
     """
-    from models.extraction import load_checkpoint
-
     from evals.harness import score
+    from models.extraction import load_checkpoint
     from models.samples import load_tokenizer
 
     model, _, device = load_checkpoint(checkpoint.path, runtime.device, "float32")

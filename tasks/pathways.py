@@ -26,6 +26,7 @@ def measure_pathways(
     *,
     checkpoint: Checkpoint,
     routing: Artifact,
+    probes: Artifact,
     domains: list[str],
     pathways: PathwaysSpec,
     bound: BoundSpec,
@@ -53,7 +54,7 @@ def measure_pathways(
         samples.append(pa.table({"domain": [domain] * len(ids), "sample_id": ids, **columns}))
         terms = domain_bound(
             weights_NLK,
-            tensors.losses_N,
+            _answers(probes, domain),
             ridge=bound.ridge,
             noise_variance=bound.noise_variance,
             confidence=bound.confidence,
@@ -79,6 +80,22 @@ def measure_pathways(
         compression="zstd",
     )
     return {}
+
+
+def _answers(probes: Artifact, domain: str) -> list[int] | None:
+    """The answer token of each probe sample; None unless every sample has exactly one."""
+    samples = pq.read_table(
+        probes.path / "probes.parquet",
+        columns=["token_ids", "counted"],
+        filters=[("domain", "=", domain), ("split", "=", "probe")],
+    ).to_pylist()
+    answers = [
+        [token for token, counts in zip(s["token_ids"], s["counted"], strict=True) if counts]
+        for s in samples
+    ]
+    if any(len(tokens) != 1 for tokens in answers):
+        return None
+    return [tokens[0] for tokens in answers]
 
 
 @step("groups", version=1, run_name="groups {label}")

@@ -53,6 +53,7 @@ def extract_routing(
                 here["token_ids"].to_pylist(),
                 here["counted"].to_pylist(),
                 batch_size=runtime.batch_size,
+                tokens=routing.tokens,
             )
             save_routing(
                 RoutingTensors(

@@ -95,8 +95,8 @@ def test_ridge_must_be_positive(ridge):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets_N": [1.0]}, r"targets have shape \(1,\); expected 2"),
-        ({"targets_N": [1.0, np.nan]}, "expected 2 finite values"),
+        ({"targets_NC": [1.0]}, r"targets have shape \(1,\); expected 2"),
+        ({"targets_NC": [1.0, np.nan]}, "expected 2 finite values"),
         ({"noise_variance": -1.0}, "noise_variance is -1.0"),
         ({"confidence": 1.0}, r"confidence is 1.0; give a probability in \(0, 1\)"),
         ({"features_NF": np.eye(2)[0]}, "expected a finite matrix"),
@@ -104,7 +104,7 @@ def test_ridge_must_be_positive(ridge):
     ],
 )
 def test_error_messages(change, message):
-    arguments = {"features_NF": np.eye(2), "targets_N": [1.0, 2.0], "noise_variance": 1.0} | change
+    arguments = {"features_NF": np.eye(2), "targets_NC": [1.0, 2.0], "noise_variance": 1.0} | change
     with pytest.raises(ValueError, match=message):
         bound_terms(ridge=1.0, **arguments)
 

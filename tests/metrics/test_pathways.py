@@ -63,9 +63,14 @@ def test_threshold_zero_keeps_the_first_expert():
     assert chosen([0.1, 0.6, 0.3], 0.0) == [1]
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.0, 70, float("nan")])
+def test_threshold_one_keeps_all_experts():
+    weights_NLK = random_routing(0)
+    assert (select_experts(weights_NLK, 1.0).num_selected_NL == weights_NLK.shape[-1]).all()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, 70, float("nan")])
 def test_thresholds_outside_the_range_are_refused(threshold):
-    with pytest.raises(ValueError, match=r"at least 0 and below 1, found .*paper uses 0\.7"):
+    with pytest.raises(ValueError, match=r"at least 0 and at most 1, found .*paper uses 0\.7"):
         select_experts(random_routing(0), threshold)
 
 

@@ -289,3 +289,22 @@ def test_cuda_measures_like_the_cpu(folder, samples):
     np.testing.assert_allclose(
         run(there, samples).routing_weights_NLK, run(here, samples).routing_weights_NLK, atol=1e-4
     )
+
+
+def test_inputs_alone_leave_the_last_token_out_of_the_routing(model):
+    family = OlmoeFamily()
+    samples = [[3, 4, 5, 6], [7, 8, 9]]
+    counted = [[False] * (len(ids) - 1) + [True] for ids in samples]
+    for side in ("right", "left"):
+        inputs = extract(
+            model, family, samples, counted, batch_size=2, tokens="inputs", padding_side=side
+        )
+        cut = [ids[:-1] for ids in samples]
+        every = [[True] * len(ids) for ids in cut]
+        shorter = extract(model, family, cut, every, batch_size=2)
+        np.testing.assert_allclose(
+            inputs.routing_weights_NLK, shorter.routing_weights_NLK, atol=1e-6
+        )
+        whole = extract(model, family, samples, counted, batch_size=2)
+        np.testing.assert_allclose(inputs.losses_N, whole.losses_N, atol=1e-6)
+        assert not np.allclose(inputs.routing_weights_NLK, whole.routing_weights_NLK, atol=1e-4)
