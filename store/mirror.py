@@ -26,7 +26,8 @@ STUDY_METRICS = """
     UNION ALL
     SELECT concat_ws('/', series, domain, benchmark, metric), value, step FROM benchmark_scores
     UNION ALL
-    SELECT concat_ws('/', 'correlations', "window", series, domain, monitor, number), value, 0
+    SELECT concat_ws('/', 'versus_accuracy', "window", series, number, monitor || '_' || domain),
+      value, 0
     FROM (
         UNPIVOT (
             SELECT series, domain, monitor, "window", pearson, spearman, difference_p AS detrended_p

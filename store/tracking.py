@@ -55,6 +55,9 @@ from store.mirror import (
 from store.provenance import provenance
 from store.warehouse import query
 
+EXPERIMENT_KIND = "custom_model_development"
+"""Opens MLflow's pages in their model-training mode rather than the one for agents."""
+
 FINGERPRINT_TAG = "grokpath.fingerprint"
 STUDY_RUN_TAG = "grokpath.study_run"
 ENTITIES_PER_CALL = 1000
@@ -226,7 +229,9 @@ def _experiment(client: MlflowClient, name: str, uri: str, data_root: Path) -> s
     if experiment is None:
         # A server knows where artifacts go; a bare database would put them in the working folder.
         location = None if _is_server(uri) else (data_root.absolute() / "mlartifacts").as_uri()
-        created: str = client.create_experiment(name, artifact_location=location)
+        created: str = client.create_experiment(
+            name, artifact_location=location, tags={"mlflow.experimentKind": EXPERIMENT_KIND}
+        )
         return created
     experiment_id: str = experiment.experiment_id
     if experiment.lifecycle_stage != "active":

@@ -1,5 +1,7 @@
 -- Each monitor against accuracy with its tests, rounded and ordered for reading. Trust the detrended
--- columns: two series that both trend correlate whether they have to do with each other or not.
+-- columns: two series that both trend correlate whether they have to do with each other or not. The
+-- p-values belong to detrended_spearman; Holm's correction is per series and window, over all
+-- monitors and domains.
 SELECT
     correlations.series,
     correlations.domain,
@@ -10,10 +12,10 @@ SELECT
     round(correlations.pearson_low, 3) AS pearson_low,
     round(correlations.pearson_high, 3) AS pearson_high,
     round(correlations.spearman, 3) AS spearman,
-    round(correlations.difference_pearson, 3) AS detrended_pearson,
+    round(correlations.difference_spearman, 3) AS detrended_spearman,
     round(correlations.difference_p, 4) AS detrended_p,
     round(correlations.holm_p, 4) AS detrended_p_holm,
-    round(correlations.difference_smallest_p, 4) AS smallest_p_possible,
+    round(correlations.difference_smallest_p, 6) AS smallest_p_possible,
     monitors.expected_direction,
     correlations.verdict,
     correlations.note

@@ -1,4 +1,5 @@
--- Share of a domain's probe samples memorized by each checkpoint (0 to 1), beside its accuracy.
+-- Share of a domain's probe samples memorized by each checkpoint (0 to 1), beside its accuracy. The
+-- last checkpoint counts every sample with a low loss, as it is compared with itself.
 SELECT
     checkpoints.series,
     memorization.domain,

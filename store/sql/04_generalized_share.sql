@@ -1,4 +1,5 @@
--- Share of each benchmark's documents generalized by each checkpoint (0 to 1).
+-- Share of each benchmark's documents generalized by each checkpoint (0 to 1). The last checkpoint
+-- counts every document that is right there, as nothing comes after it.
 SELECT
     checkpoints.series,
     generalization.domain,

@@ -1,5 +1,5 @@
 -- Each monitor (and the accuracy) of a main series beside that of a control series, step by step. A
--- monitor that does the same in both has nothing to do with generalization.
+-- monitor that does the same in both cannot by itself show generalization.
 SELECT
     main.domain,
     main.monitor,

@@ -121,8 +121,8 @@ def test_embedded_export_mirrors_the_warehouse_and_can_be_repeated(
     run = client.get_run(result.run_id)
     assert run.data.tags[FINGERPRINT_TAG] == KEY
     assert run.data.params["pathways.threshold"] == "0.7"
-    assert run.data.metrics["correlations/all/main/math/pathway_distance/pearson"] == 0.25
-    assert "correlations/all/shuffled/math/pathway_distance/pearson" not in run.data.metrics
+    assert run.data.metrics["versus_accuracy/all/main/pearson/pathway_distance_math"] == 0.25
+    assert "versus_accuracy/all/shuffled/pearson/pathway_distance_math" not in run.data.metrics
 
     before = census(client, place)
     assert len(before["runs"]) == 1 + NUM_CHECKPOINTS

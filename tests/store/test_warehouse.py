@@ -123,11 +123,44 @@ def test_generalized_share_and_delay(database: Path) -> None:
         "SELECT share_generalized FROM generalized_share WHERE series = 'main' AND domain = 'math'",
     ).to_pydict()["share_generalized"]
     assert shares == [0.0, 0.0, 0.0, 4 / NUM_DOCUMENTS]
-    delays = query(database, "FROM generalization_delay WHERE domain = 'math'").to_pylist()
-    assert [(d["series"], d["median_memorization_step"], d["delay"]) for d in delays] == [
-        ("main", 50.0, 50.0),
-        ("shuffled", 50.0, None),
+
+
+def test_delay_leaves_out_what_is_reached_at_the_final_step(tmp_path: Path) -> None:
+    rows = invent_rows()
+    for row in rows["generalization"]:
+        learned = row["series"] == "main" and row["document_id"] < 3
+        row["generalization_step"] = (50, 50, 100)[row["document_id"]] if learned else None
+    rows["memorization_thresholds"][0]["in_range"] = True
+    out = tmp_path / "warehouse.duckdb"
+    build({name: conform(name, some) for name, some in rows.items()}, out)
+    delays = query(out, "FROM generalization_delay WHERE domain = 'math'").to_pylist()
+    assert delays == [
+        {
+            "series": series,
+            "domain": "math",
+            "num_memorized": 4,  # 25, 25, 50, 50; the fifth is memorized at the final step
+            "num_generalized": num_generalized,
+            "memorization_in_range": in_range,
+            "accuracy_rise": rise,
+            "median_memorization_step": 37.5,
+            "median_generalization_step": generalized,
+            "delay": delay,
+        }
+        for series, num_generalized, in_range, rise, generalized, delay in (
+            ("main", 2, True, 0.8, 50.0, 12.5),
+            ("shuffled", 0, False, 0.0, None, None),
+        )
     ]
+
+
+def test_the_correlation_table_shows_what_its_p_value_belongs_to(tmp_path: Path) -> None:
+    rows = invent_rows()
+    rows["correlations"][0] |= {"difference_pearson": -0.9, "difference_spearman": 0.5}
+    out = tmp_path / "warehouse.duckdb"
+    build({name: conform(name, some) for name, some in rows.items()}, out)
+    shown = query(out, "FROM correlation_table").to_pydict()
+    assert 0.5 in shown["detrended_spearman"]
+    assert -0.9 not in {value for column in shown.values() for value in column}
 
 
 def test_main_vs_control_stands_side_by_side(database: Path) -> None:
