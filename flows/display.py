@@ -49,13 +49,12 @@ class Bars:
             TextColumn("{task.fields[message]}"),
             console=console,
         )
-        self._steps: dict[str, TaskID] = {}
+        self._done = _Done(plan)
+        self._steps = {
+            name: self._progress.add_task(name, total=total, message="")
+            for name, total in self._done.totals.items()
+        }
         self._bodies: dict[str, TaskID] = {}
-        for name, (total, reused) in plan.counts().items():
-            if reused < total:
-                self._steps[name] = self._progress.add_task(
-                    name, total=total, completed=reused, message=""
-                )
 
     def __enter__(self) -> Self:
         watch(self._follow)
@@ -72,7 +71,8 @@ class Bars:
             if body is not None:
                 self._progress.remove_task(body)
             if report.step_name in self._steps:
-                self._progress.advance(self._steps[report.step_name])
+                num_done = self._done.count(report)
+                self._progress.update(self._steps[report.step_name], completed=num_done)
         elif report.message and report.step_name == "pretraining":
             if report.label not in self._bodies:
                 self._bodies[report.label] = self._progress.add_task(
@@ -88,12 +88,7 @@ class Lines:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._left = {
-            name: total - reused
-            for name, (total, reused) in plan.counts().items()
-            if reused < total
-        }
-        self._total = {name: total for name, (total, _) in plan.counts().items()}
+        self._done = _Done(plan)
         self._started = time.monotonic()
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -107,23 +102,39 @@ class Lines:
 
     def _follow(self, report: Report) -> None:
         with self._lock:
-            if report.finished:
-                self._count(report.step_name)
-            elif report.message:
+            if not report.finished:
                 self._pass_on(report)
-
-    def _count(self, step_name: str) -> None:
-        left = self._left.get(step_name, 0) - 1
-        self._left[step_name] = left
-        if left == 0:
-            self._say(f"{step_name}: all {self._total.get(step_name, 1)} done")
+            elif report.step_name in self._done.totals:
+                before = self._done.num(report.step_name)
+                total = self._done.totals[report.step_name]
+                if before < self._done.count(report) == total:
+                    self._say(f"{report.step_name}: all {total} done")
 
     def _pass_on(self, report: Report) -> None:
         now = time.monotonic()
-        if now - self._last.setdefault(report.label, now) >= SECONDS_BETWEEN_LINES:
+        since = now - self._last.setdefault(report.label, now)
+        if report.message and since >= SECONDS_BETWEEN_LINES:
             self._last[report.label] = now
             self._say(f"{report.label}: {report.done}/{report.total} {report.message}")
 
     def _say(self, text: str) -> None:
         seconds = time.monotonic() - self._started
         self._console.print(f"[{seconds:6.0f} s] {text}", highlight=False, markup=False)
+
+
+class _Done:
+    """Which runs are done, by name: the same artifact may be asked for more than once."""
+
+    def __init__(self, plan: Plan) -> None:
+        waiting = {entry.step_name for entry in plan.entries if entry.artifact is None}
+        self.totals = {name: len(found) for name, found in plan.labels().items() if name in waiting}
+        self._labels: dict[str, set[str]] = {name: set() for name in self.totals}
+
+    def num(self, step_name: str) -> int:
+        """Runs of a step that are done so far."""
+        return len(self._labels[step_name])
+
+    def count(self, report: Report) -> int:
+        """Note one that is done; how many of its step are."""
+        self._labels[report.step_name].add(report.label)
+        return self.num(report.step_name)

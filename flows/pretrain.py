@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from store.artifacts import Checkpoint
 from store.identity import Label
+from studies.load import load_study
 from studies.spec import Runtime, Series, Study
 from tasks.checkpoints import (
     find_checkpoints,
@@ -42,10 +44,23 @@ class OpenSeries:
         return find_checkpoints(self.series)
 
 
-@flow(name="pretrain", task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS))
-def pretrain_flow(study: Study) -> list[list[Checkpoint]]:
-    """Pretrain every nano series of a study; what is trained already is reused."""
-    opened = [open_series(series, study.runtime) for series in study.series]
+def run_name() -> str:
+    """Name of a flow run: the study's, or the file it is asked by."""
+    asked = flow_run.parameters["study"]
+    if isinstance(asked, str):
+        return asked
+    return str(asked["name"] if isinstance(asked, dict) else asked.name)
+
+
+@flow(
+    name="pretrain",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+)
+def pretrain_flow(study: Study | str) -> list[list[Checkpoint]]:
+    """Pretrain every nano series of a study or study file; what is trained already is reused."""
+    spec = load_study(study) if isinstance(study, str) else study
+    opened = [open_series(series, spec.runtime) for series in spec.series]
     return [one.checkpoints() for one in opened]
 
 

@@ -15,9 +15,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, open_series
+from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, open_series, run_name
 from store.artifacts import Checkpoint
 from store.identity import Label
+from studies.load import load_study
 from studies.spec import Domain, Series, Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.benchmarks import score_benchmarks
@@ -37,14 +38,15 @@ from tasks.routing import extract_routing
 
 @flow(
     name="study",
-    flow_run_name="{study.name}",
+    flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
 )
-def study_flow(study: Study) -> dict[str, str]:
-    """Run a study to its report; returns where the report, figures and warehouse are."""
-    made = lay_out(study)
+def study_flow(study: Study | str) -> dict[str, str]:
+    """Run a study, or a study file, to its report; returns where the results are."""
+    spec = load_study(study) if isinstance(study, str) else study
+    made = lay_out(spec)
     finish(made)
-    return deliver(study, {name: made[name].result() for name in ("warehouse", "report")})
+    return deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
 
 
 def plan_study(study: Study) -> Plan:

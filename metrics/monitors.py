@@ -169,7 +169,7 @@ MONITORS = (
         "nats per token",
         -1,
         f"{PAPER}, sec. 4.3",
-        "mean loss of samples that are never trained on",
+        "mean loss of held-out samples",
     ),
 )
 

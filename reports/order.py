@@ -1,6 +1,10 @@
 """What came first in each domain of the main series: low loss, memorization or accuracy."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from reports.figures import Names, Read, Row
+from reports.words import listed
 
 ORDER_SQL = """with curve as (
   select series, domain, monitor, step, value,
@@ -15,12 +19,14 @@ ORDER_SQL = """with curve as (
     min(step) filter (monitor = 'training_loss' and gone >= 0.9) as loss_step,
     min(step) filter (monitor = 'accuracy' and gone >= 0.5) as accuracy_step
   from way group by all
+), ends as (
+  select series, max(step) as last from checkpoints group by all
 ), half as (
   select series, domain, quantile_disc(memorization_step, 0.5) as memorized_step
-  from memorization where memorization_step is not null group by all
+  from memorization join ends using (series) where memorization_step < last group by all
 )
-select * from reached left join half using (series, domain)
-left join memorization_thresholds using (series, domain) order by all"""
+select * from reached full join half using (series, domain)
+full join memorization_thresholds using (series, domain) order by all"""
 
 
 def order_of_events(read: Read, names: Names, risen: set[tuple[str, str]]) -> list[str]:
@@ -29,32 +35,60 @@ def order_of_events(read: Read, names: Names, risen: set[tuple[str, str]]) -> li
     Parameters
     ----------
     risen
-        (series, domain) pairs whose accuracy rises; elsewhere the order means nothing.
+        (series, domain) pairs whose accuracy rises; elsewhere the order means nothing. Thresholds
+        are told of every series: the control's decide what its memorized share means.
     """
-    rows = [row for row in read(ORDER_SQL) if (row["series"], row["domain"]) in risen]
+    rows = read(ORDER_SQL)
     rows.sort(key=lambda row: list(names.domains).index(row["domain"]))
-    return [_sentence(row, names) for row in rows] + _thresholds(rows)
+    mains = {series for series, _ in risen}
+    events = [
+        _sentence(row, names, of_series=len(mains) > 1)
+        for row in rows
+        if (row["series"], row["domain"]) in risen
+    ]
+    return events + _thresholds(rows, names)
 
 
-def _sentence(row: Row, names: Names) -> str:
+def _sentence(row: Row, names: Names, *, of_series: bool) -> str:
     events = [
         (row["loss_step"], "the training loss has gone 90 % of its way by step {}"),
         (row["accuracy_step"], "accuracy has gone half of its way by step {}"),
-        (row["memorized_step"], "half of the memorized samples count as memorized by step {}"),
+        (row["memorized_step"], "half of the samples memorized before the end are so by step {}"),
     ]
     told = [
         text.format(f"{step:,}") for step, text in sorted(e for e in events if e[0] is not None)
     ]
-    return f"{names.of('domain', row['domain'])}: {', '.join(told)}."
+    place = names.of("domain", row["domain"])
+    place += f", {names.of('series', row['series'])}" if of_series else ""
+    return f"{place}: {', '.join(told)}."
 
 
-def _thresholds(rows: list[Row]) -> list[str]:
-    missed = [row for row in rows if row["in_range"] is False]
+def _thresholds(rows: Sequence[Row], names: Names) -> list[str]:
+    """Where the share memorized before the end misses its range, and what that does."""
+    judged = [row for row in rows if row["in_range"] is not None]
+    missed = [row for row in judged if not row["in_range"]]
     if not missed:
         return []
-    low, high = missed[0]["share_low"] * 100, missed[0]["share_high"] * 100
-    return [
-        f"In {len(missed)} of {len(rows)} domains no loss threshold in steps of 0.1 brings the "
-        f"share memorized before the last checkpoint to {low:.0f} to {high:.0f} %; the nearest is "
-        "taken. What decides there is how long a sample's loss wobbles around its final value."
-    ]
+    missed_of, judged_of = (Counter(row["series"] for row in some) for some in (missed, judged))
+    where = listed(
+        [
+            f"{missed_of[series]} of {judged_of[series]} domains of {names.of('series', series)}"
+            for series in names.series
+            if missed_of[series]
+        ]
+    )
+    shares = sorted(row["share_memorized"] for row in missed)
+    low, high = (f"{missed[0][end] * 100:.0f}" for end in ("share_low", "share_high"))
+    span = " to ".join(dict.fromkeys(f"{share * 100:.0f}" for share in (shares[0], shares[-1])))
+    told = (
+        f"In {where} the share memorized before the last checkpoint is outside the wanted {low} to "
+        f"{high} %: it is {span} %."
+    )
+    if all(row["share_memorized"] > row["share_high"] for row in missed):
+        told += (
+            " What decides there is how long a sample's loss wobbles around its final value, not "
+            "when it becomes low."
+        )
+    elif all(row["share_memorized"] < row["share_low"] for row in missed):
+        told += " There too few samples count as memorized for their steps to say much."
+    return [told]

@@ -16,7 +16,7 @@ import vl_convert
 import yaml
 from markupsafe import Markup
 
-from reports import prose, words
+from reports import words
 from reports.charts import (
     DARK,
     VEGA_LITE,
@@ -25,8 +25,12 @@ from reports.charts import (
     save_figure,
     step_ticks,
 )
+from reports.evidence import RISE, Evidence, rising
 from reports.figures import Figure, Names, Read, Row, make_figure, series_lines
+from reports.headline import headline
+from reports.limits import limits
 from reports.order import ORDER_SQL, order_of_events
+from reports.prose import findings, separation_mark
 from reports.questions import QUESTIONS
 from store.warehouse import query
 
@@ -38,14 +42,12 @@ GLANCE_SQL = """with ends as (
   select series, domain,
     arg_min(value, step) filter (monitor = 'accuracy') as accuracy_first,
     arg_max(value, step) filter (monitor = 'accuracy') as accuracy_last,
+    max(value) filter (monitor = 'accuracy') as accuracy_max,
     arg_max(value, step) filter (monitor = 'training_loss') as loss_last
   from curves where value is not null group by all
-), learned as (
-  select series, domain, count(memorization_step) / count(*) as memorized
-  from memorization group by all
 )
 select * from (select series, domain from series cross join domains)
-left join ends using (series, domain) left join learned using (series, domain)
+left join ends using (series, domain)
 left join memorization_thresholds using (series, domain) order by domain, series"""
 CORRELATIONS_SQL = "select * from correlations order by all"
 SEPARATION_SQL = "select * from separation order by all"
@@ -222,23 +224,24 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     glance = read(GLANCE_SQL)
     series_rank = {name: at for at, name in enumerate(names.series)}
     glance.sort(key=lambda r: (domain_rank[r["domain"]], series_rank[r["series"]]))
-    risen = prose.rising(glance, names.roles)
-    told = (monitors, correlations, separation, risen, names, significance)
+    risen = rising(glance, names.roles)
+    evidence = Evidence(monitors, correlations, separation, risen, names, significance)
     return {
-        "headline": prose.headline(*told),
-        "findings": prose.findings(*told),
-        "limits": prose.limits(correlations, names.roles, num_steps, significance),
+        "headline": headline(evidence),
+        "findings": findings(evidence),
+        "limits": limits(evidence, num_steps),
+        "echoed": evidence.echoed,
         "order": order_of_events(read, names, risen),
         "order_sql": ORDER_SQL,
         "significance": significance,
-        "rise": prose.RISE,
+        "rise": RISE,
         "glance": glance,
         "monitors": {row["monitor"]: row for row in monitors},
         "correlations": correlations,
         "correlations_by_domain": by_domain,
         "compared": [m for m in rank if any(row["monitor"] == m for row in separation)],
         "separation": separation,
-        "mark": prose.separation_mark,
+        "mark": separation_mark,
         "glance_sql": GLANCE_SQL,
         "correlations_sql": CORRELATIONS_SQL,
         "separation_sql": SEPARATION_SQL,

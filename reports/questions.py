@@ -44,7 +44,8 @@ QUESTIONS: tuple[Question, ...] = (
         name="accuracy",
         section="training",
         title="Accuracy on the benchmark",
-        caption="Share of benchmark questions answered correctly. None of them was trained on.",
+        caption="Share of benchmark questions answered correctly; they are held-out according to "
+        "the study.",
         sql=_curve("accuracy"),
         missing="no benchmark was scored in this study",
         format=".0%",
@@ -55,7 +56,7 @@ QUESTIONS: tuple[Question, ...] = (
         section="training",
         title="Training loss",
         caption="Mean loss of the probe set, which is training data, in nats per counted token. "
-        "When it is flat the data is learned.",
+        "Where it is flat it cannot tell what still changes.",
         sql=_curve("training_loss"),
         missing="no loss of training samples was measured",
         zero=True,
@@ -64,7 +65,8 @@ QUESTIONS: tuple[Question, ...] = (
         name="validation_loss",
         section="training",
         title="Validation loss",
-        caption="Mean loss of samples that were never trained on, in nats per counted token.",
+        caption="Mean loss of samples that are held-out according to the study, in nats per "
+        "counted token.",
         sql=_curve("validation_loss"),
         missing="the study's domains name no validation samples",
         zero=True,
@@ -74,7 +76,8 @@ QUESTIONS: tuple[Question, ...] = (
         section="memorization",
         title="Memorized samples and accuracy",
         caption="Share of probe samples memorized so far, beside the accuracy at the same step. "
-        "Where memorizing comes first, the gap is the delay until generalizing.",
+        "Where memorizing comes first, the gap is the delay until generalizing. The last "
+        "checkpoint counts every sample with a low loss, as it is compared with itself.",
         sql="""select m.domain, m.series, 'memorized samples' as quantity, c.step,
   count(*) filter (m.memorization_step <= c.step) / count(*) as value
 from memorization m join checkpoints c using (series) group by all
@@ -100,8 +103,9 @@ where monitor = 'accuracy' and value is not null order by all""",
         name="pathway_distance_normalized",
         section="pathways",
         title="Pathway distance, length-normalised",
-        caption="The same, each distance divided by the longer of the two pathways: 0 identical, "
-        "1 nothing in common. Shortening alone cannot lower it.",
+        caption="The same, each distance divided by the length of the longer pathway: 0 is "
+        "identical. It depends less on the length of pathways, but is not free of it; 1 is "
+        "practically out of reach, because separators match.",
         sql=_curve("pathway_distance_normalized"),
         missing="no length-normalised distance was measured",
     ),
@@ -110,8 +114,9 @@ where monitor = 'accuracy' and value is not null order by all""",
         section="pathways",
         title="Pathway consistency (median)",
         caption="How smoothly a sample's routing passes from layer to layer; higher is smoother. "
-        "The median is shown because the ratio explodes for single samples. Each chart has its "
-        "own scale.",
+        "The median is shown because the ratio explodes for single samples. Points are left out "
+        "where more than 10 % of samples are ill-conditioned: the ratio's denominator is near or "
+        "below zero. Each chart has its own scale.",
         sql=_curve("pathway_consistency_median"),
         missing="no pathway consistency was measured (it needs two MoE layers)",
         shared=False,
@@ -140,7 +145,8 @@ where monitor = 'accuracy' and value is not null order by all""",
         section="bound",
         title="Effective dimension",
         caption="How many directions the routing of the samples spreads over, "
-        "Tr(H (H + λI)⁻¹) of the gating kernel; from 0 to the number of samples.",
+        "Tr(H (H + λI)⁻¹) of the gating kernel; from 0 to the smaller of samples and layers × "
+        "experts. It grows with the number of samples, so domains are not to be compared.",
         sql="""select domain, series, step, effective_dimension as value from bound order by all""",
         missing="no bound terms were computed",
     ),
@@ -148,8 +154,9 @@ where monitor = 'accuracy' and value is not null order by all""",
         name="bound_terms",
         section="bound",
         title="Terms of the bound",
-        caption="Bias, variance and noise of the excess-risk bound, up to constants. Each chart "
-        "has its own scale.",
+        caption="Bias, variance and noise of the excess-risk bound with its constants C₁ = C₂ = 1. "
+        "The bias fits the one-hot answer, centred; where samples have no single answer token it "
+        "is not available, nor is the total. Each chart has its own scale.",
         sql="""select domain, series, quantity, step, value from bound
 unpivot (value for quantity in (bias, variance, noise)) order by all""",
         missing="no bound terms were computed",

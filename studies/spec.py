@@ -96,7 +96,7 @@ class Domain(Frozen):
     title: str = ""
     probes: SampleSource = Field(description="Training samples whose routing is measured.")
     validation: SampleSource | None = Field(
-        default=None, description="Samples never trained on, for the validation loss."
+        default=None, description="Held-out samples, for the validation loss."
     )
     benchmarks: tuple[Benchmark, ...] = Field(
         default=(), description="The first is the domain's accuracy; the others are kept beside it."

@@ -56,6 +56,13 @@ class Plan:
         self.entries.append(planned)
         return planned
 
+    def labels(self) -> dict[str, set[str]]:
+        """Names of the runs per step name, in order; runs of one name make one artifact."""
+        labels: dict[str, set[str]] = {}
+        for entry in self.entries:
+            labels.setdefault(entry.step_name, set()).add(entry.label)
+        return labels
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Per step name, in order: how many runs in all, how many of them reused."""
         counts: dict[str, tuple[int, int]] = {}

@@ -58,7 +58,8 @@ class FingerprintPolicy(CachePolicy):
         """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
         assert self.step is not None
         key = fingerprint(self.step.name, self.step.version, inputs)
-        self.step.reusable(key, inputs)
+        if self.step.reusable(key, inputs) is not None:
+            self.step.tell_reused(inputs)
         return f"{artifacts.name_of(self.step.name, self.step.version, key)}/{artifacts.RESULT}"
 
 
@@ -109,6 +110,7 @@ class Step:
         with artifacts.locked(*identity):
             made = self.reusable(key, inputs)
             if made is not None:  # another run made it while this one waited
+                self.tell_reused(inputs)
                 return made
             started_at = datetime.now(UTC)
             with artifacts.draft(*identity, resumable=self.resumable) as out:
@@ -137,6 +139,11 @@ class Step:
         logging.getLogger("prefect.grokpath").warning("made again: %s", reason)
         artifacts.discard(artifacts.folder_of(self.name, self.version, key))
         return None
+
+    def tell_reused(self, inputs: dict[str, Any]) -> None:
+        """Let whoever watches know that nothing needs to be computed."""
+        label = self.label(inputs)
+        workers.tell(workers.Progress(self.name, label, 1, 1, finished=True, reused=True))
 
     def label(self, inputs: dict[str, Any]) -> str:
         """Speaking name of one run of the step."""

@@ -42,6 +42,7 @@ class Progress:
     total: int
     message: str = ""
     finished: bool = False
+    reused: bool = False
 
 
 _listeners: list[Callable[[Progress], None]] = []
@@ -82,7 +83,7 @@ def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Any:
             "or the machine ran out of memory; with less memory, lower runtime.workers or "
             "runtime.batch_size. Everything already finished is kept: run again to go on."
         ) from error
-    _tell(Progress(job.step_name, job.label, 1, 1, finished=True))
+    tell(Progress(job.step_name, job.label, 1, 1, finished=True))
     return value
 
 
@@ -137,10 +138,11 @@ def _drop_pool(pool: ProcessPoolExecutor) -> None:
 
 def _dispatch(messages: Any) -> None:
     while True:
-        _tell(messages.get())
+        tell(messages.get())
 
 
-def _tell(progress: Progress) -> None:
+def tell(progress: Progress) -> None:
+    """Pass a report on to whoever watches in this process."""
     for listener in list(_listeners):
         listener(progress)
 

@@ -19,7 +19,7 @@ def bodies():
     counts = Counter()
 
     def listen(report):
-        if report.finished:
+        if report.finished and not report.reused:
             counts[report.step_name] += 1
 
     workers.watch(listen)
@@ -134,7 +134,7 @@ def last_checkpoint(finished):
 
 
 def run_sample(model, tokenizer, text):
-    """Routing weights [L, K] and answer loss of one text, straight from transformers."""
+    """Routing weights [L, K] of the prompt and loss of the answer, straight from transformers."""
     import torch
 
     gates = [layer.mlp.gate for layer in model.model.layers]
@@ -148,9 +148,11 @@ def run_sample(model, tokenizer, text):
         logits = model(ids).logits[0]
     for hook in hooks:
         hook.remove()
-    weights_LK = torch.stack([c.reshape(ids.shape[1], -1).softmax(-1).mean(0) for c in captured])
+    weights_LK = torch.stack(
+        [c.reshape(ids.shape[1], -1).softmax(-1)[:-1].mean(0) for c in captured]
+    )
     loss = -logits[-2].log_softmax(-1)[ids[0, -1]]
-    return weights_LK.numpy(), float(loss)
+    return weights_LTK[:, :-1].mean(1).numpy(), float(loss)
 
 
 def test_loss_pathway_and_score_agree_with_a_recomputation(warehouse, last_checkpoint):

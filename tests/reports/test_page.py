@@ -139,18 +139,41 @@ class TestNumbers:
         assert shown == {(r["series"], r["step"], float(f"{r['value']:.6g}")) for r in stored}
 
     def test_the_findings_follow_from_the_rows(self, page):
-        assert "pathway distance (Math), of 3 monitors" in page.words
+        assert "Of 3 monitors with a claim, following" in page.words
+        assert "in the same domain: pathway distance (Math)." in page.words
         assert "Yes in 1 of 2 domains: Math (ρ\u00a0−0.75, p\u00a0=\u00a00.012)." in page.text
         assert "Yes in 1 of 2 domains: Math." in page.words
         assert "Cannot be told: the test abstains in all 2 domains." in page.words
         assert "each trained with one seed" in page.words
-        assert "The smallest p a test can reach at that number is 0.0002" in page.words
+        assert "The smallest p they can reach is 0.0002, set by" in page.words
+
+    def test_a_finding_of_the_control_does_not_count(self, write_database, make_rows):
+        rows = make_rows()
+        for row in rows["correlations"]:
+            if (row["series"], row["domain"]) == ("shuffled", "math"):
+                row |= {"difference_p": 0.04, "holm_p": 1.0}
+        page = page_of(write_database(rows))
+        assert "none both follows accuracy" in page.words
+        assert "but also in the control, so it does not count." in page.words
+        # In the table: the one significant row, in both of its windows.
+        assert page.words.count("In plain words also in the control, so it does not count") == 2
+
+    def test_the_glance_marks_what_missed_its_range(self, write_database, make_rows):
+        rows = make_rows()
+        rows["memorization_thresholds"][0] |= {"in_range": True, "share_memorized": 0.22}
+        page = page_of(write_database(rows))
+        assert page.words.count("0.5 range missed") == 3
+        assert "22 % 0.5 shuffled" in page.words
+        assert "is not the wanted 20 to 25 %" in page.words
+        everywhere = [row | {"in_range": True} for row in rows["memorization_thresholds"]]
+        reached = page_of(write_database(rows | {"memorization_thresholds": everywhere}))
+        assert "range missed" not in reached.words.lower()
 
 
 class TestMissing:
     def test_one_series_only(self, write_database, make_rows):
         page = page_of(write_database(make_rows(series=("main",))))
-        assert "no control series, so it cannot say" in page.words
+        assert "no control series that it could be compared with, so it cannot say" in page.words
         assert "because the study has no control series" in page.words
         assert tuple(page.ids("section")) == SECTIONS
 
@@ -172,7 +195,7 @@ class TestMissing:
         build_report(database, tmp_path)
         page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
         assert "There is one checkpoint" in page.words
-        assert "Accuracy rises by 10% or more in no domain" in page.words
+        assert "In no domain of a main series does accuracy end 10 points or more" in page.words
         assert (tmp_path / "figures" / "accuracy.png").is_file()
 
     def test_only_the_study_and_its_names(self, write_database, make_rows, tmp_path):

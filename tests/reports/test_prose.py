@@ -2,70 +2,23 @@
 
 import pytest
 
-from reports import prose, words
+from reports import words
 from reports.charts import ramp_colour, step_ticks
+from reports.evidence import AGAINST, CANNOT_TELL
 from reports.figures import Names
-
-NAMES = Names(
-    domains={"math": "Math", "code": "Code"},
-    series={"main": "main", "shuffled": "shuffled"},
-    roles={"main": "main", "shuffled": "control"},
-)
-MONITOR = {"monitor": "distance", "title": "distance", "expected_direction": -1}
-RISEN = {("main", "math"), ("main", "code")}
+from reports.headline import headline
+from reports.prose import findings
+from tests.reports.invented_evidence import compared, evidence, monitor, row_of
 
 
-def row_of(domain="math", *, rho=-0.7, p=0.001, holm=0.01, window=prose.WINDOW):
-    return {
-        "series": "main",
-        "domain": domain,
-        "monitor": "distance",
-        "window": window,
-        "num_checkpoints": 20,
-        "difference_spearman": rho,
-        "difference_p": p,
-        "holm_p": holm,
-        "difference_smallest_p": 0.001,
-    }
-
-
-def compared(domain="math", verdict=prose.APART):
-    return {
-        "domain": domain,
-        "monitor": "distance",
-        "main_series": "main",
-        "control_series": "shuffled",
-        "verdict": verdict,
-    }
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        (row_of(), "follows"),
-        (row_of(rho=0.7), "opposite"),
-        (row_of(holm=0.2), "hint"),
-        (row_of(p=0.3, holm=1.0), "no"),
-        (row_of(p=None, holm=None), "untested"),
-        (row_of(holm=None), "follows"),
-    ],
-)
-def test_outcome_of_a_test(row, expected):
-    assert prose.outcome(row, -1, 0.05) == expected
-
-
-def test_either_sign_follows_when_none_is_expected():
-    assert prose.outcome(row_of(rho=0.7), 0, 0.05) == "follows"
-
-
-def told(correlations, separation, risen=RISEN):
-    return prose.findings([MONITOR], correlations, separation, risen, NAMES, 0.05)[0]
+def told(correlations, separation=None, **options):
+    return findings(evidence(correlations, separation, **options))[0]
 
 
 def test_mixed_results_are_told_as_they_are():
     finding = told(
         [row_of(), row_of("code", rho=0.6)],
-        [compared(), compared("code", prose.AGAINST)],
+        [compared(), compared("code", AGAINST)],
     )
     assert finding.follows == (
         "Yes in 1 of 2 domains: Math (ρ\u00a0−0.70, p\u00a0=\u00a00.010). It moves with accuracy "
@@ -77,14 +30,14 @@ def test_mixed_results_are_told_as_they_are():
 
 
 def test_other_window_and_flat_domains_do_not_count():
-    assert told([row_of(window="all")], []).follows.startswith("Accuracy rises nowhere")
-    assert told([row_of()], [], risen=set()).follows.startswith("Accuracy rises nowhere")
+    assert told([row_of(window="all")]).follows.startswith("Accuracy rises nowhere")
+    assert told([row_of()], risen=set()).follows.startswith("Accuracy rises nowhere")
 
 
 def test_abstaining_is_not_a_no():
     finding = told(
         [row_of(p=None, holm=None), row_of("code", p=0.4, holm=1.0)],
-        [compared(verdict=prose.CANNOT_TELL)],
+        [compared(verdict=CANNOT_TELL)],
     )
     assert finding.follows == (
         "Not in the one domain that could be tested. The test abstains in Math."
@@ -92,52 +45,80 @@ def test_abstaining_is_not_a_no():
     assert finding.separates.startswith("Cannot be told in the 1 domain")
 
 
+def test_a_control_that_does_the_same_takes_the_yes_away():
+    rows = [row_of(), row_of(series="shuffled", p=0.03, holm=1.0)]
+    assert told(rows).follows == (
+        "Not in the one domain compared. It moves with accuracy in Math (ρ\u00a0−0.70, "
+        "p\u00a0=\u00a00.010), but also in the control, so it does not count."
+    )
+    text = headline(evidence(rows, [compared()]))
+    assert "none both follows accuracy" in text
+    assert "Also in the control, so not counted: 1 finding." in text
+
+
+def test_a_measure_without_a_claim_follows_nothing():
+    unclaimed = [monitor(direction=0)]
+    rows = [row_of(rho=0.7), row_of("code", rho=-0.6)]
+    assert told(rows, monitors=unclaimed).follows == (
+        "Makes no claim. Moves with accuracy (+) in Math (ρ\u00a00.70, p\u00a0=\u00a00.010). "
+        "Moves with accuracy (−) in Code (ρ\u00a0−0.60, p\u00a0=\u00a00.010)."
+    )
+    quiet = told([row_of(p=0.5, holm=1.0)], monitors=unclaimed).follows
+    assert quiet == "Makes no claim. No relation that counts is shown."
+    text = headline(evidence(rows, [compared()], monitors=unclaimed))
+    assert text.endswith("None of the measures held against it claims a direction.")
+    both = [monitor(), monitor("entropy", 0)]
+    rows = [row_of(p=0.5, holm=1.0), row_of(name="entropy")]
+    text = headline(evidence(rows, [compared(name="entropy")], monitors=both))
+    assert "Of 1 monitor with a claim, none both follows" in text
+    assert text.endswith("tells main from control in the same domain.")
+
+
 @pytest.mark.parametrize(
     ("correlations", "separation", "expected"),
     [
         ([], [], "No monitor could be held against accuracy"),
         ([row_of()], [], "The study has no control series"),
-        ([row_of()], [compared()], "in the same domain: distance (Math), of 1 monitors."),
+        ([row_of()], [compared()], "Of 1 monitor with a claim, following accuracy"),
+        ([row_of()], [compared()], "in the same domain: distance (Math)."),
         ([row_of()], [compared("code")], "Only following: distance (Math)."),
         ([row_of(p=0.5, holm=1.0)], [compared()], "Only telling apart: distance (Math)."),
     ],
 )
 def test_headline_follows_the_rows(correlations, separation, expected):
-    text = prose.headline([MONITOR], correlations, separation, RISEN, NAMES, 0.05)
-    assert expected in text
+    assert expected in headline(evidence(correlations, separation))
 
 
-def test_limits_name_the_smallest_p_and_what_it_rules_out():
-    rows = [row_of() | {"difference_smallest_p": 0.08, "num_checkpoints": 5}]
-    limits = " ".join(prose.limits(rows, NAMES.roles, 5, 0.05))
-    assert "rest on 5 checkpoints" in limits
-    assert "reach at that number is 0.08" in limits
-    assert "cannot reach 0.05 at all" in limits
-    assert "no control series" not in limits
-    alone = " ".join(prose.limits(rows, {"main": "main"}, 1, 0.05))
-    assert "no control series" in alone
-    assert "There is one checkpoint" in alone
+def test_headline_says_when_there_is_nothing_to_follow():
+    text = headline(evidence([row_of()], [compared()], risen=set()))
+    assert "10 points or more above where it began and above the control, so" in text
+    alone = Names(domains={"math": "Math"}, series={"main": "main"}, roles={"main": "main"})
+    assert "began, so" in headline(evidence([row_of()], risen=set(), names=alone))
 
 
-def test_accuracy_rises_only_in_main_series_and_by_enough():
-    row = {"series": "main", "domain": "math", "accuracy_first": 0.1, "accuracy_last": 0.5}
-    rows = [row, row | {"domain": "code", "accuracy_last": 0.15}, row | {"series": "shuffled"}]
-    rows.append(row | {"domain": "law", "accuracy_first": None, "accuracy_last": None})
-    assert prose.rising(rows, NAMES.roles) == {("main", "math")}
-
-
-def test_verdicts_match_those_of_the_metrics():
-    from metrics import separation
-
-    assert (prose.APART, prose.NOT_APART) == (
-        separation.TELLS_APART,
-        separation.DOES_NOT_TELL_APART,
+@pytest.mark.parametrize("num_domains", [4, 9])
+def test_headline_stays_short_with_many_findings(num_domains):
+    domains = {f"d{n}": f"Domain {n} (a long title)" for n in range(num_domains)}
+    names = Names(domains, {"main": "main"}, {"main": "main", "shuffled": "control"})
+    claimed, unclaimed = [f"claimed {n}" for n in range(12)], [f"other {n}" for n in range(4)]
+    monitors = [monitor(n) for n in claimed] + [monitor(n, 0) for n in unclaimed]
+    following = [row_of(d, name=n) for n in claimed[:6] for d in domains]
+    following += [row_of("d0", name=n, p=0.5, holm=1.0) for n in claimed[6:]]
+    following.append(row_of("d1", name="claimed 9"))
+    echoes = [row_of("d1", name="claimed 9", series="shuffled")]
+    apart = [compared(d, name=n) for n in claimed[6:] + unclaimed for d in domains]
+    apart = [row for row in apart if (row["monitor"], row["domain"]) != ("claimed 9", "d1")]
+    risen = {("main", domain) for domain in domains}
+    text = headline(
+        evidence(following + echoes, apart, monitors=monitors, risen=risen, names=names)
     )
-    assert (prose.STILL, prose.AGAINST, prose.CANNOT_TELL) == (
-        separation.DOES_NOT_MOVE,
-        separation.AGAINST_EXPECTATION,
-        separation.CANNOT_TELL,
-    )
+    assert f"Accuracy rises in all {num_domains} domains. Of 12 monitors" in text
+    each = "6 monitors in each of 4 domains" if num_domains == 4 else "6 monitors in all 9 domains"
+    assert f"Only following: {each}." in text
+    few = "6 monitors in each of 3 domains, 5 in Domain 1 (a long title)"
+    assert (few if num_domains == 4 else "Only telling apart: 6 monitors in all 9 domains") in text
+    assert "not counted: 1 finding." in text
+    assert len(text.split()) <= 65
 
 
 def test_numbers_are_written_well():

@@ -31,7 +31,7 @@ def bodies():
     names = []
 
     def listen(report):
-        if report.finished:
+        if report.finished and not report.reused:
             names.append(report.step_name)
 
     workers.watch(listen)

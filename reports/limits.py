@@ -1,0 +1,133 @@
+"""What a study cannot show, with the numbers that say so."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from reports.evidence import WINDOW, Evidence
+from reports.figures import Row
+from reports.words import listed
+
+# From this many checkpoints on more than 8 differences enter the detrended test, which then draws
+# permutations instead of going through all of them (metrics/detrended.py, metrics/resampling.py).
+DRAWN_FROM = 10
+
+
+def limits(evidence: Evidence, num_steps: int) -> list[str]:
+    """One sentence or two per limit.
+
+    Parameters
+    ----------
+    num_steps
+        Distinct steps at which there is a checkpoint.
+    """
+    told = []
+    if num_steps < 2:
+        told.append("There is one checkpoint: nothing can be said about change over training.")
+    roles = evidence.names.roles
+    told += _reach(evidence)
+    told += _whole_runs(evidence)
+    for series in (name for name, role in roles.items() if role == "control"):
+        told += _control(series, evidence)
+    counts = Counter(roles.values())
+    singles = [f"one {role} series" for role in counts if counts[role] == 1]
+    if singles:
+        told.append(
+            f"There is {listed(singles)}, each trained with one seed. What differs between two "
+            "single runs may be luck, and no test of significance is possible for it."
+        )
+    if "control" not in counts:
+        told.append("There is no control series to say what happens without generalization.")
+    told.append(
+        "A correlation, even a detrended one, does not say that routing causes generalization."
+    )
+    return told
+
+
+def _reach(evidence: Evidence) -> list[str]:
+    """On how many checkpoints the tests rest and how small a p they can reach."""
+    tested = [
+        row
+        for row in evidence.correlations
+        if row["window"] == WINDOW
+        and evidence.names.roles.get(row["series"]) == "main"
+        and row["difference_smallest_p"] is not None
+    ]
+    if not tested:
+        return []
+    sizes = [row["num_checkpoints"] for row in tested]
+    floors = [row["difference_smallest_p"] for row in tested]
+    num_tests = max(Counter(row["series"] for row in tested).values())
+    corrected = min(1.0, max(floors) * num_tests)
+    reason = {
+        (True, True): "set by the number of permutations drawn, not by that of checkpoints",
+        (False, False): "set by the number of checkpoints",
+        (False, True): "set by the number of checkpoints where they are few, else by the number of "
+        "permutations drawn",
+    }[min(sizes) >= DRAWN_FROM, max(sizes) >= DRAWN_FROM]
+    told = [
+        f"The tests after the onset rest on {_span(sizes, 'd')} checkpoints. The smallest p they "
+        f"can reach is {_span(floors, '.2g')}, {reason}."
+    ]
+    if corrected > evidence.significance:
+        told.append(
+            f"Correction for {num_tests} tests turns that into {corrected:.2g}, so some tests "
+            f"cannot reach {evidence.significance:g} at all: their silence means nothing."
+        )
+    return told
+
+
+def _whole_runs(evidence: Evidence) -> list[str]:
+    """Where the window after the onset is no selection at all."""
+    told = []
+    mains = [name for name, role in evidence.names.roles.items() if role == "main"]
+    for series in mains:
+        after = _sizes(evidence.correlations, series, WINDOW)
+        every = _sizes(evidence.correlations, series, "all")
+        whole = [
+            title
+            for domain, title in evidence.names.domains.items()
+            if after.get(domain, 0) > 1 and after[domain] == every.get(domain)
+        ]
+        if whole:
+            which = f" of {evidence.names.of('series', series)}" if len(mains) > 1 else ""
+            told.append(
+                f"In {listed(whole)}{which} the window after the onset is the whole run, so it "
+                "includes initialization and the fitting of the training data."
+            )
+    return told
+
+
+def _sizes(correlations: Sequence[Row], series: str, window: str) -> Mapping[str, int]:
+    """Most checkpoints that a monitor has in each domain."""
+    sizes: dict[str, int] = {}
+    for row in correlations:
+        if (row["series"], row["window"]) == (series, window):
+            sizes[row["domain"]] = max(row["num_checkpoints"], sizes.get(row["domain"], 0))
+    return sizes
+
+
+def _control(series: str, evidence: Evidence) -> list[str]:
+    """How often the test fires where nothing can generalize."""
+    rows = [r for r in evidence.correlations if (r["series"], r["window"]) == (series, WINDOW)]
+    if not rows:
+        return []
+    name, level = evidence.names.of("series", series), evidence.significance
+    tested = [row for row in rows if row["difference_p"] is not None]
+    if not tested:
+        return [
+            f"In the control {name} the same test abstains everywhere, so it cannot be said how "
+            "often it fires without generalization."
+        ]
+    raw = sum(row["difference_p"] <= level for row in tested)
+    after = sum(row["holm_p"] is not None and row["holm_p"] <= level for row in tested)
+    told = (
+        f"In the control {name} the same test finds {raw} of {len(tested)} (monitor and domain) at "
+        f"p ≤ {level:g} before correction, {after} after; chance alone would give about "
+        f"{len(tested) * level:.0f} before."
+    )
+    return [told + (" What it finds there does not count in the main series." if raw else "")]
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
