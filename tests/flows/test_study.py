@@ -148,9 +148,7 @@ def run_sample(model, tokenizer, text):
         logits = model(ids).logits[0]
     for hook in hooks:
         hook.remove()
-    weights_LK = torch.stack(
-        [c.reshape(ids.shape[1], -1).softmax(-1)[:-1].mean(0) for c in captured]
-    )
+    weights_LTK = torch.stack([c.reshape(ids.shape[1], -1).softmax(-1) for c in captured])
     loss = -logits[-2].log_softmax(-1)[ids[0, -1]]
     return weights_LTK[:, :-1].mean(1).numpy(), float(loss)
 
