@@ -5,6 +5,7 @@ that `--help` answers at once. Exit codes: 0 done, 1 failed, 2 the request canno
 3 incomplete.
 """
 
+import errno
 import json
 import os
 import sys
@@ -82,12 +83,19 @@ def run(
         spec = _load(study)
         _quiet_prefect(verbose)
         from flows.display import display_for
+        from flows.server import prefect_server
+        from flows.stopping import stoppable
         from flows.study import plan_study, study_flow
+        from store import artifacts
 
+        artifacts.check_root()
         plan = plan_study(spec)
         _print_plan_line(spec, plan)
-        with display_for(plan, out):
-            paths = study_flow(spec)
+        try:
+            with stoppable(_say_stopping), prefect_server(), display_for(plan, out):
+                paths = study_flow(spec)
+        finally:
+            artifacts.sweep()
         _print_results(spec, paths)
 
 
@@ -216,7 +224,6 @@ def _friendly(verbose: bool = False) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
-        err.print("\nstopped; everything finished so far is kept, run again to go on")
         raise typer.Exit(130) from None
     except Exception as error:
         from studies.load import StudyError
@@ -227,8 +234,24 @@ def _friendly(verbose: bool = False) -> Iterator[None]:
             err.print(str(error), markup=False, soft_wrap=True)
             raise typer.Exit(BAD_REQUEST) from None
         name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        err.print(f"failed: {name}{error}", markup=False, soft_wrap=True)
+        err.print(f"failed: {name}{error}{_advice(error)}", markup=False, soft_wrap=True)
         raise typer.Exit(FAILED) from None
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error of the system itself."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "\nfree some space and run again; everything finished so far is kept"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return "\nmake it writable, or choose another folder with --root or GROKPATH_ROOT"
+    return ""
+
+
+def _say_stopping() -> None:
+    out.show_cursor(True)
+    err.print("stopping; everything finished so far is kept, run again to go on")
 
 
 def _load(study: str) -> "Study":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -37,8 +38,13 @@ class OpenSeries:
     pretraining: Any = None
     loss_curve: Any = None
 
+    def futures(self) -> list[Any]:
+        """What was submitted for the series."""
+        return [self.corpus, self.items, self.pretraining, self.loss_curve]
+
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints in order of step; waits for the training."""
+        finish(self.futures())
         if self.series.source.kind == "nano":
             return nano_checkpoints(self.series, self.pretraining.result())
         return find_checkpoints(self.series)
@@ -86,3 +92,26 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
             label=Label(series.name), pretraining=pretraining, runtime=runtime
         ),
     )
+
+
+def finish(made: Any) -> None:
+    """Wait for every future among values, so that a failure costs only what hangs on it; raise it.
+
+    What hangs on a failed task never starts, so its own state says nothing: the failure itself is
+    what is raised.
+    """
+    futures = list(_futures(made))
+    wait(futures)
+    for future in futures:
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()
+
+
+def _futures(value: Any) -> list[PrefectFuture[Any]]:
+    if isinstance(value, PrefectFuture):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [future for item in value for future in _futures(item)]
+    return []

@@ -12,10 +12,9 @@ are references. Whatever was made before, by any run, is reused (:mod:`tasks.ste
 from typing import Any
 
 from prefect import flow
-from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, open_series, run_name
+from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, finish, open_series, run_name
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.load import load_study
@@ -76,6 +75,7 @@ def lay_out(study: Study) -> dict[str, Any]:
         runtime=runtime,
     )
     return {
+        "opened": [one.futures() for one in opened],
         "series": measured,
         "monitors": judged,
         "warehouse": warehouse,
@@ -181,22 +181,3 @@ def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
 def has_benchmarks(domains: list[Domain]) -> bool:
     """Whether any domain is scored."""
     return any(domain.benchmarks for domain in domains)
-
-
-def finish(made: dict[str, Any]) -> None:
-    """Wait for every task, so that one failure costs only what hangs on it; then raise it."""
-    futures = list(_futures(made))
-    wait(futures)
-    for future in futures:
-        if future.state.is_failed() or future.state.is_crashed():
-            future.result()
-
-
-def _futures(value: Any) -> list[PrefectFuture[Any]]:
-    if isinstance(value, PrefectFuture):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [future for item in value for future in _futures(item)]
-    return []

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from models.batches import Batch, PaddingSide, RoutedTokens, check_samples, length_batches, pad
@@ -77,15 +78,16 @@ def load_checkpoint(path: Path, device: str, dtype: str) -> tuple[PreTrainedMode
     Raises
     ------
     ValueError
-        When the folder is not a complete checkpoint with safetensors weights, no family reads the
-        model, or there is no such device or dtype.
+        When the folder is not a complete checkpoint with safetensors weights, a file in it is
+        damaged, no family reads the model, or there is no such device or dtype.
     """
     path = Path(path)
-    family = family_of(_model_type(path))
+    with _naming(path):
+        family = family_of(_model_type(path))
     device = _resolve(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    with no_progress_bars():
+    with _naming(path), no_progress_bars():
         model, loading = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=DTYPES[dtype],
@@ -276,6 +278,18 @@ def _check_shortest_alone(
     tolerance = _PADDING_TOLERANCE[model.dtype]
     names = [layer.name for layer in layers]
     check_padding(names, weights_BLK[row], alone_LK, num_padding, tolerance)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which checkpoint a file is damaged: the readers of safetensors and JSON do not."""
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} holds a damaged file, perhaps cut short while it was copied ({error}); fetch "
+            "or save the checkpoint again"
+        ) from error
 
 
 def _model_type(path: Path) -> str:

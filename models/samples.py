@@ -7,6 +7,8 @@ from typing import Any
 from studies.spec import JsonlSamples
 
 CORPUS_SPLITS = {"probe": "train", "validation": "validation"}
+# Without one of these the library makes a tokenizer that knows no word, and says nothing.
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def corpus_samples(
@@ -42,10 +44,26 @@ def corpus_samples(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer saved beside a checkpoint."""
+    """The tokenizer saved beside a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        Naming the folder: it holds no tokenizer, or one that cannot be read.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise ValueError(
+            f"{folder} holds no tokenizer: expected one of {', '.join(VOCABULARY_FILES)} beside "
+            "the weights; save the model's tokenizer there"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library raises nothing more special for a damaged file
+        raise ValueError(
+            f"{folder}: the tokenizer cannot be read ({error}); save the model's tokenizer again"
+        ) from error
 
 
 def jsonl_samples(source: JsonlSamples, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
@@ -57,17 +75,22 @@ def jsonl_samples(source: JsonlSamples, tokenizer: Any, max_length: int) -> list
     Raises
     ------
     ValueError
-        Naming file and line: not JSON, field missing or not text, too short to have a loss, or
-        no sample at all.
+        Naming file and line: not JSON, field missing or not text, too short to have a loss.
+        Naming the file: not UTF-8, or no sample at all.
     """
     samples: list[dict[str, Any]] = []
-    with source.path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            if source.limit is not None and len(samples) == source.limit:
-                break
-            samples.append(_jsonl_sample(line, number, source, tokenizer, max_length))
+    try:
+        with source.path.open(encoding="utf-8-sig") as file:  # some editors begin with a mark
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                if source.limit is not None and len(samples) == source.limit:
+                    break
+                samples.append(_jsonl_sample(line, number, source, tokenizer, max_length))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source.path}: not UTF-8 text ({error.reason}); save the file as UTF-8 and run again"
+        ) from error
     if not samples:
         raise ValueError(f"{source.path}: no samples; expected one JSON object per line")
     return samples
@@ -104,6 +127,11 @@ def _text_field(row: Any, field: str, place: str) -> str:
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(f"{place}: expected a text field {field!r}, found {found or 'nothing'}")
     text: str = row[field]
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(
+            f"{place}: the field {field!r} holds half a character (a lone surrogate such as "
+            "\\ud83d); write the file again from the original text"
+        )
     return text
 
 

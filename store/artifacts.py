@@ -13,8 +13,10 @@ The root is `GROKPATH_ROOT`, or `grokpath-data` in the working directory.
 """
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,6 +32,9 @@ from store.provenance import provenance
 
 RECORD = "record.json"
 RESULT = "result.json"
+SEALED = ("step_name", "version", "fingerprint", "digest", "summary", "inputs", "files")
+"""Fields of a record that the record's own digest covers; the others tell when and where."""
+FOLDER = re.compile(r"^v(?P<version>\d+)-(?P<fingerprint>\w+)$")
 
 
 class DamagedArtifact(ValueError):
@@ -90,6 +95,36 @@ def artifacts_root() -> Path:
     return root() / "artifacts"
 
 
+def check_root() -> None:
+    """Refuse a root that cannot hold data, before any work is done.
+
+    Raises
+    ------
+    ValueError
+        Naming the folder and what is wrong with it.
+    """
+    folder = root()
+    try:
+        (folder / "locks").mkdir(parents=True, exist_ok=True)
+        artifacts_root().mkdir(exist_ok=True)
+        trial = folder / "locks" / f".trial-{os.getpid()}"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot hold data ({error.strerror}: {error.filename}); choose another "
+            "folder with --root or GROKPATH_ROOT"
+        ) from error
+
+
+def sweep() -> None:
+    """Remove the records of failed tasks that Prefect leaves beside the artifacts' folders."""
+    if artifacts_root().is_dir():
+        for path in artifacts_root().iterdir():
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+
 def name_of(step_name: str, version: int, fingerprint: str) -> str:
     """Name of an artifact relative to the artifacts' root."""
     return f"{step_name}/v{version}-{fingerprint}"
@@ -134,7 +169,8 @@ def verify(folder: Path) -> list[str]:
     try:
         record = read_record(folder)
         expected: dict[str, str] = record["files"]
-        digest = record["digest"]
+        sealed = record["seal"] == _seal(record) and record["digest"] == files_digest(expected)
+        named = folder == folder_of(*(record[k] for k in ("step_name", "version", "fingerprint")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{RECORD} is missing or unreadable ({type(error).__name__})"]
     found = {_relative(file, folder) for file in _data_files(folder)}
@@ -145,9 +181,31 @@ def verify(folder: Path) -> list[str]:
         for name in sorted(expected.keys() & found)
         if file_digest(folder / name) != expected[name]
     ]
-    if files_digest(expected) != digest:
+    if not sealed:
         problems.append(f"{RECORD} contradicts itself")
+    if not named:
+        problems.append(f"{RECORD} belongs to another artifact")
     return problems
+
+
+def agreeing_result(artifact: Artifact) -> bool:
+    """Whether Prefect's record beside the data names this artifact, at this place.
+
+    Prefect hands out what its record says, so a record that was copied, edited or moved here would
+    put another artifact's numbers in this one's place.
+    """
+    path = artifact.path / RESULT
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(stored["result"])["data"]
+        return stored["metadata"]["storage_key"] == str(path) and Artifact(**told) == artifact
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _seal(record: dict[str, Any]) -> str:
+    text = canonical_json({name: record[name] for name in SEALED})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def discard(folder: Path) -> None:
@@ -211,10 +269,13 @@ def commit(
         summary=summary,
     )
     ended_at = datetime.now(UTC)
-    record = {
+    record: dict[str, Any] = {
         **artifact.model_dump(),
         "inputs": inputs,
         "files": files,
+    }
+    record |= {
+        "seal": _seal(record),
         "num_bytes": sum((folder / name).stat().st_size for name in files),
         "started_at": started_at.isoformat(),
         "ended_at": ended_at.isoformat(),
@@ -222,7 +283,6 @@ def commit(
         "device": device,
         **provenance(),
     }
-    canonical_json(record)  # refuses NaN before anything is renamed
     (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     for file in [*_data_files(folder), folder / RECORD]:
         _sync(file)
@@ -239,8 +299,8 @@ def all_artifacts() -> Iterator[Path]:
     """Folders of all artifacts, in a fixed order."""
     if artifacts_root().is_dir():
         for step in sorted(artifacts_root().iterdir()):
-            if step.is_dir():
-                yield from sorted(f for f in step.iterdir() if f.name.startswith("v"))
+            if step.is_dir() and not step.is_symlink():
+                yield from sorted(f for f in step.iterdir() if FOLDER.match(f.name))
 
 
 def _data_files(folder: Path) -> list[Path]:

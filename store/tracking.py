@@ -15,6 +15,7 @@ The store is the one given, else `MLFLOW_TRACKING_URI`, else a SQLite file in th
 # ruff: noqa: E402 (MLflow reads its settings from the environment while it is imported)
 
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -42,6 +43,8 @@ import pyarrow.parquet
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.mirror import (
     TABLES,
@@ -62,6 +65,15 @@ FINGERPRINT_TAG = "grokpath.fingerprint"
 STUDY_RUN_TAG = "grokpath.study_run"
 ENTITIES_PER_CALL = 1000
 PARAMS_PER_CALL = 100
+
+STORES = "http://, https://, sqlite:///, postgresql://, mysql:// or mssql://"
+# SQLite says these of a file that is no store or a damaged one; of a locked or full one, others.
+BROKEN_FILE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# The one telling phrase in what the HTTP library says of a request that failed.
+WHY = re.compile(
+    r"(?<=\] )[A-Za-z][\w ]+|timed out|too many \d+ error responses|error code \d+"
+    r"|response body was not in a valid JSON format"
+)
 
 
 @dataclass(frozen=True)
@@ -103,12 +115,12 @@ def export(
     ConnectionError
         The server does not answer.
     ValueError
-        The warehouse cannot be read.
+        The warehouse or the MLflow database cannot be read, or the URI names no MLflow store.
     """
     study = study_row(database)
     uri = _resolve(tracking_uri, data_root)
-    _prepare(uri, data_root)
     with _reaching(uri):
+        _prepare(uri, data_root)
         client = MlflowClient(uri)
         experiment_id = _experiment(client, study["name"], uri, data_root)
         found = _study_runs(client, experiment_id, run_key)
@@ -133,6 +145,8 @@ def exists(run_key: str, *, study: str, data_root: Path, tracking_uri: str | Non
     ------
     ConnectionError
         The server does not answer.
+    ValueError
+        The MLflow database cannot be read, or the URI names no MLflow store.
     """
     uri = _resolve(tracking_uri, data_root)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -296,18 +310,58 @@ def _redacted(uri: str) -> str:
 
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
-    """Turn MLflow's report of a server that does not answer into one that says what to do."""
+    """Turn reports of a store that cannot be used into errors that say what to do.
+
+    MLflow's own error for an unknown scheme cannot be unpickled, so no other process may meet it.
+    """
     try:
         yield
-    except MlflowException as error:
-        if not _is_server(uri) or "API request to" not in str(error):
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ModuleNotFoundError) as error:
+        explained = _explained(uri, error)
+        if explained is None:
             raise
-        shown = _redacted(uri)
-        raise ConnectionError(
-            f"{shown} does not answer as an MLflow server; start it, correct MLFLOW_TRACKING_URI, "
-            "or unset it to use the embedded store, then export again "
-            f"({str(error).replace(uri.rstrip('/'), shown)})"
-        ) from None
+        raise explained from None
+
+
+def _explained(uri: str, error: Exception) -> Exception | None:
+    """The error to raise instead, None for one that has nothing to do with reaching the store."""
+    shown = _redacted(uri)
+    if isinstance(error, UnsupportedModelRegistryStoreURIException):
+        return ValueError(
+            f"{shown} names no MLflow store; expected a URI that starts with {STORES}: correct "
+            "MLFLOW_TRACKING_URI, or unset it to use the embedded store"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return ValueError(
+            f"{shown} needs the Python package {error.name!r}, which is not installed; install it "
+            "or use another MLflow store"
+        )
+    # Within a session MLflow wraps what the database says, SQL and all.
+    cause = error.__cause__ if isinstance(error, MlflowException) else error
+    if isinstance(cause, SQLAlchemyError | sqlite3.Error):
+        return _unusable(shown, getattr(cause, "orig", None) or cause)
+    if _is_server(uri) and "API request to" in str(error):
+        found = WHY.search(str(error))
+        return ConnectionError(
+            f"{shown} does not answer as an MLflow server "
+            f"({found[0] if found else 'no valid answer'}); start it, correct "
+            "MLFLOW_TRACKING_URI, or unset it to use the embedded store, then export again"
+        )
+    return None
+
+
+def _unusable(shown: str, error: BaseException) -> ValueError:
+    """What to do about a database, given its driver's error."""
+    path, reason = shown.removeprefix("sqlite:///"), str(error).partition("\n")[0]
+    if getattr(error, "sqlite_errorcode", -1) & 0xFF in BROKEN_FILE:
+        return ValueError(
+            f"{path} is not a readable MLflow store ({reason}); move it away and run again, "
+            "everything in it can be exported again"
+        )
+    return ValueError(
+        f"{path} cannot be used as an MLflow store ({reason}); mend that or correct "
+        "MLFLOW_TRACKING_URI, then run again"
+    )
 
 
 def _result(uri: str, experiment_id: str, run_id: str) -> TrackingResult:

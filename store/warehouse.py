@@ -11,6 +11,7 @@ comment it starts with becomes the view's description.
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def query(path: Path, sql: str) -> pa.Table:
     Raises
     ------
     WarehouseError
-        The file is missing, locked or no database, or DuckDB refuses the query.
+        The file is missing, locked or no database, DuckDB refuses the query, or two columns of
+        the result have one name (rows as mappings would lose one of them).
 
     Examples
     --------
@@ -101,10 +103,20 @@ def query(path: Path, sql: str) -> pa.Table:
             result = connection.sql(sql)
             if result is None:
                 raise WarehouseError("the query returns nothing; give one SELECT statement")
+            _check_names(result.columns)
             table: pa.Table = result.to_arrow_table()
         except duckdb.Error as error:
             raise WarehouseError(f"{error}\n(grokpath sql --tables lists what there is)") from error
     return table
+
+
+def _check_names(columns: Sequence[str]) -> None:
+    twice = [name for name, times in Counter(columns).items() if times > 1]
+    if twice:
+        raise WarehouseError(
+            f"the result has more than one column {', '.join(map(repr, twice))}; give each a name "
+            "of its own with an alias (SELECT a.value AS first, b.value AS second)"
+        )
 
 
 def describe(path: Path) -> tuple[Relation, ...]:

@@ -1,22 +1,65 @@
 """What every part of a study is built from: the frozen base and the shared checks."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every seeded library takes
 TOKEN_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+RESERVED_NAMES = ("artifacts", "locks", "mlartifacts")  # folders in the data root
 CHECKPOINT_NAME = re.compile(
     r"^step(?P<step>\d+)(?:-tokens(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[KMBT]?))?$"
 )
 
 
-class Frozen(BaseModel):
-    """Base of every part: immutable, no unknown keys, defaults checked too."""
+def _free_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(
+            "a study's results lie in a folder of its name inside the data root, where "
+            f"{', '.join(RESERVED_NAMES)} are taken; choose another name"
+        )
+    return name
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+def _auto_or_number(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:  # one message instead of one for each part of the union
+        raise ValueError("expected auto or a number above 0") from None
+
+
+StudyName = Annotated[Slug, AfterValidator(_free_name)]
+AutoOrPositive = Annotated[
+    Literal["auto"] | Annotated[float, Field(gt=0.0)], WrapValidator(_auto_or_number)
+]
+
+
+class Frozen(BaseModel):
+    """Base of every part: immutable, no unknown keys, finite numbers, defaults checked too."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _fits_a_machine_number(cls, value: Any) -> Any:
+        # Python's integers have no end, but the arithmetic with floats further on does.
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise ValueError("the number must be below 2**63")
+        return value
 
 
 def checkpoint_name(step: int, tokens_seen: int) -> str:

@@ -9,6 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from studies.spec import Study
 
+MAX_NODES = 100_000  # of a study file, its aliases written out
+MAX_SHOWN = 200  # characters of a bad value in a message
+# What PyYAML lets through beside its own errors, say for the date 2020-99-99 or `!!bool maybe`.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, ValueError)
+
 
 class StudyError(ValueError):
     """A study that cannot be read; the message is for the person who wrote the file."""
@@ -28,16 +33,16 @@ def load_study(path: str | Path) -> Study:
         With one message that names the file, each bad field, what was found and what is allowed.
     """
     file = _find(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: not readable as YAML: {error}") from error
+    raw = _read(file)
     if not isinstance(raw, dict):
         raise StudyError(f"{file}: expected a mapping of fields, found {type(raw).__name__}")
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(dict(problem), raw) for problem in error.errors()]
+        problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+        # A list with a bad entry is reported as too short as well: only the entry is at fault.
+        above = {p["loc"][:end] for p in problems for end in range(len(p["loc"]))}
+        lines = [_explain(problem, raw) for problem in problems if problem["loc"] not in above]
         raise StudyError("\n".join(f"{file}: {line}" for line in lines)) from error
     return _resolve_paths(study, file)
 
@@ -47,10 +52,72 @@ def shipped_studies() -> dict[str, Path]:
     return {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without what PyYAML accepts silently: alias bombs, double keys, endless numbers."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        root = super().get_single_node()
+        num_nodes, pending = 0, [] if root is None else [root]
+        while pending:
+            node = pending.pop()
+            num_nodes += 1
+            if num_nodes > MAX_NODES:
+                raise _problem(f"more than {MAX_NODES:,} values once aliases are expanded", node)
+            if isinstance(node, yaml.MappingNode):
+                _check_keys([key for key, _ in node.value])
+                pending += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                pending += node.value
+        return root
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > 63:
+                raise OverflowError("numbers must be below 2**63")
+            if isinstance(value, str):
+                value.encode()  # refuses half a character, which no file could take later
+        except _UNREADABLE as error:
+            raise _problem(f"{_shown(node.value)} cannot be read: {error}", node) from error
+        return value
+
+
+def _check_keys(keys: list[yaml.Node]) -> None:
+    seen = set()
+    for key in keys:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise _problem(f"key {_shown(key.value)} is given more than once", key)
+            seen.add((key.tag, key.value))
+
+
+def _problem(message: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+
+
+def _shown(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except RecursionError as error:
+        raise StudyError(f"{file}: not readable as YAML: nested too deeply") from error
+    except (yaml.YAMLError, *_UNREADABLE) as error:
+        raise StudyError(f"{file}: not readable as YAML: {error}") from error
+    except OSError as error:
+        raise StudyError(f"{file}: cannot be opened: {error.strerror}") from error
+
+
 def _find(path: str | Path) -> Path:
     file = Path(path)
-    if file.is_file():
-        return file
+    try:
+        if file.is_file():
+            return file
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be a study file: {error.strerror}") from error
     shipped = shipped_studies()
     if str(path) in shipped:
         return shipped[str(path)]
@@ -75,7 +142,7 @@ def _explain(problem: dict[str, Any], raw: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{field}: missing; this field is required."
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(found, dict) else f" Found: {found!r}."
+    shown = "" if isinstance(found, dict) else f" Found: {_shown(found)}."
     return f"{field or 'study'}: {message[0].lower() + message[1:]}.{shown}"
 
 
@@ -135,8 +202,15 @@ def _resolve_paths(study: Study, file: Path) -> Study:
 
     def resolve(value: Any, field: str) -> Any:
         if isinstance(value, Path):
-            found = (file.parent / value.expanduser()).resolve()
-            if not found.exists():
+            try:
+                found = (file.parent / value.expanduser()).resolve()
+                there = found.exists()
+            except (OSError, RuntimeError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                raise StudyError(
+                    f"{file}: {field}: not a usable path ({why}). Found: {_shown(str(value))}."
+                ) from error
+            if not there:
                 raise StudyError(f"{file}: {field}: no such file or folder. Found: {found}.")
             return found
         if isinstance(value, BaseModel):

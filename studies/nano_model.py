@@ -1,20 +1,24 @@
 """The embedded nano model as it stands in a study: corpus, shape, training."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from studies.base import Frozen, Share, strictly_rising
+from studies.base import Frozen, Seed, Share, strictly_rising
+
+CORPUS_DOMAINS = ("math", "code", "commonsense", "chemistry")
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class CorpusSpec(Frozen):
     """The generated corpus of the nano model: four domains of four-token prompts and one answer.
 
-    The defaults are the recipe of the embedded study. One seed drives tables and splits.
+    The defaults are the recipe of the embedded study. One seed drives tables and splits. Benchmarks
+    are four-way choices, so every domain needs four answers.
     """
 
-    seed: int = Field(default=0, ge=0, description="Seed of the tables and the splits.")
-    modulus: int = Field(default=31, ge=3, le=97, description="math: c = (a + b) mod modulus.")
+    seed: Seed = Field(default=0, description="Seed of the tables and the splits.")
+    modulus: int = Field(default=31, ge=4, le=97, description="math: c = (a + b) mod modulus.")
     math_train_share: Share = Field(default=0.75, description="Share of unordered pairs trained.")
     num_variables: int = Field(default=20, ge=2, description="code: number of variables.")
     num_variable_types: int = Field(default=6, ge=2, description="code: hidden types.")
@@ -26,9 +30,9 @@ class CorpusSpec(Frozen):
     num_relations: int = Field(default=12, ge=1, description="commonsense: relations.")
     num_values: int = Field(default=10, ge=4, description="commonsense: values (answers).")
     commonsense_train_share: Share = 0.40
-    num_ions: int = Field(default=28, ge=2, description="chemistry: cations, and as many anions.")
+    num_ions: int = Field(default=28, ge=3, description="chemistry: cations, and as many anions.")
     max_valence: int = Field(
-        default=6, ge=2, le=9, description="chemistry: hidden valences 1..max."
+        default=6, ge=3, le=9, description="chemistry: hidden valences 1..max."
     )
     chemistry_train_share: Share = 0.18
     validation_share: Share = Field(
@@ -37,12 +41,52 @@ class CorpusSpec(Frozen):
         "the benchmark, so the two never share a sample.",
     )
 
+    @model_validator(mode="after")
+    def _enough_facts(self) -> Self:
+        num_facts = min(self.num_entities, self.num_entity_classes) * self.num_relations
+        if num_facts < 4:
+            raise ValueError(
+                f"domain 'commonsense' has {num_facts} facts (entity classes times relations), "
+                "but its benchmark needs 4 answers; raise num_relations or num_entity_classes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_split_has_samples(self) -> Self:
+        for domain, strata in self._strata().items():
+            share = getattr(self, f"{domain}_train_share")
+            num = sum(units * size for units, size in strata)
+            train = sum(round(share * units) * size for units, size in strata)
+            validation = round(self.validation_share * (num - train))
+            splits = {
+                "train": train,
+                "validation": validation,
+                "benchmark": num - train - validation,
+            }
+            empty = [split for split, count in splits.items() if count == 0]
+            if empty:
+                raise ValueError(
+                    f"domain {domain!r} has no {empty[0]} sample among its {num}; change "
+                    f"{domain}_train_share or validation_share so that every split gets one"
+                )
+        return self
+
+    def _strata(self) -> dict[str, list[tuple[int, int]]]:
+        """By domain: units that are split as a whole, and samples in each (models.nano.corpus)."""
+        p = self.modulus
+        return {
+            "math": [(p, 1), (p * (p - 1) // 2, 2)],  # a + b and b + a stay together
+            "code": [(self.num_operators * self.num_variables**2, 1)],
+            "commonsense": [(self.num_relations * self.num_entities, 1)],
+            "chemistry": [(self.num_ions**2, 1)],
+        }
+
 
 class NanoModelSpec(Frozen):
     """Shape of the nano OLMoE (transformers' OlmoeForCausalLM)."""
 
     hidden_size: int = Field(default=64, ge=8)
-    num_layers: int = Field(default=4, ge=1)
+    num_layers: int = Field(default=4, ge=2, description="Consistency compares two.")
     num_heads: int = Field(default=4, ge=1)
     num_experts: int = Field(default=8, ge=2)
     top_k: int = Field(default=2, ge=1, description="Experts executed per token.")
@@ -60,6 +104,11 @@ class NanoModelSpec(Frozen):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
             )
+        if self.hidden_size // self.num_heads % 2:
+            raise ValueError(
+                f"hidden_size / num_heads is {self.hidden_size // self.num_heads}; rotary position "
+                "embeddings need an even head size"
+            )
         return self
 
 
@@ -70,11 +119,11 @@ class PretrainingSpec(Frozen):
     seeing that the distance curves are clearer with it (docs/nano.md).
     """
 
-    seed: int = Field(default=0, ge=0, description="Seed of initialization and sample order.")
+    seed: Seed = Field(default=0, description="Seed of initialization and sample order.")
     num_steps: int = Field(default=2400, ge=1, description="Optimizer steps.")
     batch_size: int = Field(default=320, ge=4, description="Samples per step.")
     learning_rate: float = Field(default=2e-3, gt=0.0)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     warmup_steps: int = Field(default=50, ge=0)
     decay_share: float = Field(
         default=0.2, ge=0.0, le=1.0, description="Last share of the steps, decaying linearly."
@@ -95,7 +144,7 @@ class PretrainingSpec(Frozen):
             2200,
             2400,
         ),
-        min_length=1,
+        min_length=2,
         description="Steps at which a checkpoint is written (0 = the initialization).",
     )
     model: NanoModelSpec = NanoModelSpec()
@@ -105,6 +154,12 @@ class PretrainingSpec(Frozen):
     def _shares_sum_to_one(cls, shares: dict[str, float]) -> dict[str, float]:
         if not shares or any(share <= 0 for share in shares.values()):
             raise ValueError("every domain needs a share above 0")
+        unknown = [domain for domain in shares if domain not in CORPUS_DOMAINS]
+        if unknown:
+            raise ValueError(
+                f"{', '.join(map(repr, unknown))} is not in the nano corpus; it has "
+                f"{', '.join(sorted(CORPUS_DOMAINS))}"
+            )
         if abs(sum(shares.values()) - 1.0) > 1e-9:
             raise ValueError(f"shares sum to {sum(shares.values()):g}, they must sum to 1")
         return shares
@@ -122,3 +177,37 @@ class PretrainingSpec(Frozen):
                 f"{self.num_steps}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _batch_has_room(self) -> Self:
+        samples_per_domain(self.domain_shares, self.batch_size)
+        return self
+
+
+def samples_per_domain(domain_shares: dict[str, float], batch_size: int) -> dict[str, int]:
+    """Samples of each domain in a batch; the largest remainders get what rounding leaves.
+
+    Raises
+    ------
+    ValueError
+        When a domain gets no sample.
+
+    Examples
+    --------
+    >>> samples_per_domain({"code": 0.3, "math": 0.7}, batch_size=5)
+    {'math': 4, 'code': 1}
+    """
+    # In the corpus's order: how a study file orders its shares must not change the training.
+    domains = [domain for domain in CORPUS_DOMAINS if domain in domain_shares]
+    exact = {domain: domain_shares[domain] * batch_size for domain in domains}
+    counts = {domain: int(share + 1e-9) for domain, share in exact.items()}
+    by_remainder = sorted(domains, key=lambda domain: counts[domain] - exact[domain])
+    for domain in by_remainder[: batch_size - sum(counts.values())]:
+        counts[domain] += 1
+    empty = [domain for domain, count in counts.items() if count == 0]
+    if empty:
+        raise ValueError(
+            f"a batch of {batch_size} has no room for a sample of {', '.join(empty)}; raise "
+            "batch_size or the domain's share"
+        )
+    return counts

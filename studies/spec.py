@@ -10,7 +10,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from studies.base import Frozen, Share, Slug, strictly_rising, unique
+from studies.base import (
+    AutoOrPositive,
+    Frozen,
+    Seed,
+    Share,
+    Slug,
+    StudyName,
+    strictly_rising,
+    unique,
+)
 from studies.nano_model import CorpusSpec, PretrainingSpec
 
 # ---------------------------------------------------------------- series and domains
@@ -39,7 +48,7 @@ class LocalSource(Frozen):
     kind: Literal["local"] = "local"
     path: Path = Field(description="The folder; relative paths start at the study file.")
     steps: tuple[int, ...] | None = Field(
-        default=None, min_length=1, description="Which steps to take; all when left out."
+        default=None, min_length=2, description="Which steps to take; all when left out."
     )
 
     @field_validator("steps")
@@ -131,14 +140,14 @@ class PathwaysSpec(Frozen):
     max_pairs: int | None = Field(
         default=None, ge=2, description="Pairs sampled per mean; all pairs when left out."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the pair sample.")
+    seed: Seed = Field(default=0, description="Seed of the pair sample.")
 
 
 class MemorizationSpec(Frozen):
     """When a sample counts as memorized (arXiv 2506.21551, sec. 3.1 and App. B.1)."""
 
     delta: float = Field(default=0.05, gt=0.0, description="Allowed distance to the final loss.")
-    epsilon: Literal["auto"] | Annotated[float, Field(gt=0.0)] = Field(
+    epsilon: AutoOrPositive = Field(
         default="auto", description="Loss threshold; auto scans per domain."
     )
     share_low: Share = 0.20
@@ -173,7 +182,7 @@ class EvaluationSpec(Frozen):
         "study file. The nano series bring theirs.",
     )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
-    seed: int = Field(default=1234, ge=0)
+    seed: Seed = 1234
 
 
 class AnalysisSpec(Frozen):
@@ -182,7 +191,7 @@ class AnalysisSpec(Frozen):
     moving_average_window: int = Field(default=3, ge=1, description="In checkpoints.")
     num_permutations: int = Field(default=9999, ge=99)
     num_bootstrap: int = Field(default=2000, ge=100)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     significance: Share = Field(default=0.05, description="Level of the verdict.")
 
 
@@ -209,7 +218,7 @@ class Runtime(Frozen):
 class Study(Frozen):
     """The whole question: series of checkpoints, domains, and how they are measured."""
 
-    name: Slug
+    name: StudyName
     title: str = ""
     description: str = ""
     series: tuple[Series, ...] = Field(min_length=1)

@@ -17,7 +17,7 @@ from store.artifacts import Artifact, Checkpoint
 from store.identity import fingerprint
 
 if TYPE_CHECKING:
-    from tasks.step import Step
+    from tasks.step import Check, Step
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Plan:
                 artifact = artifacts.find(step.name, step.version, key)
             except artifacts.DamagedArtifact:
                 artifact = None  # it will be made again
-        if artifact and step.still_holds and not step.still_holds(artifact, resolved):
+        if artifact and step.still_holds and not _holds(step.still_holds, artifact, resolved):
             artifact = None
         planned = Planned(step.name, step.label(inputs), inputs.get("checkpoint"), artifact)
         self.entries.append(planned)
@@ -89,6 +89,13 @@ def planning() -> Iterator[Plan]:
         yield plan
     finally:
         _current.reset(token)
+
+
+def _holds(check: "Check", artifact: Artifact, inputs: dict[str, Any]) -> bool:
+    try:
+        return check(artifact, inputs)
+    except (ConnectionError, ValueError):
+        return False  # what cannot be asked counts as to be run; the run says what is wrong
 
 
 def _resolve(value: Any) -> Any:

@@ -67,7 +67,7 @@ def export_tracking(
     """
     from store.tracking import export
 
-    run_key = f"{warehouse.fingerprint}-{report.fingerprint}"
+    run_key = f"{warehouse.fingerprint}-{report.version}"
     result = export(
         warehouse.path / WAREHOUSE,
         report.path,

@@ -1,5 +1,6 @@
 """Routing: every probe sample through one checkpoint."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from tasks.step import step
 from tasks.workers import report
 
 ROUTER_WEIGHTS = "router_weights.npy"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an earlier attempt left this file, readable."""
+    try:
+        load_routing(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
+    return True
 
 
 @step(
@@ -40,10 +50,14 @@ def extract_routing(
     groups = sorted(
         set(zip(samples["domain"].to_pylist(), samples["split"].to_pylist(), strict=True))
     )
+    expected = {f"{domain}.{split}.npz" for domain, split in groups}
+    for leftover in out.iterdir():
+        if leftover.name not in expected:
+            leftover.unlink()
     mean_losses: dict[str, dict[str, float]] = {}
     for number, (domain, split) in enumerate(groups):
         path = out / f"{domain}.{split}.npz"
-        if not path.exists():
+        if not _is_whole(path):
             here = samples.filter(
                 pc.and_(pc.equal(samples["domain"], domain), pc.equal(samples["split"], split))
             )

@@ -132,6 +132,8 @@ class Step:
         try:
             artifact = artifacts.find(self.name, self.version, key)
             if artifact is None or self.still_holds is None or self.still_holds(artifact, inputs):
+                if artifact is not None and not artifacts.agreeing_result(artifact):
+                    (artifact.path / artifacts.RESULT).unlink(missing_ok=True)
                 return artifact
             reason = f"{artifact.path}: what it stands for is gone"
         except artifacts.DamagedArtifact as error:

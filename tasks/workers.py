@@ -11,6 +11,8 @@ Each worker computes with one thread, so results do not depend on the number of 
 
 import multiprocessing
 import os
+import pickle
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -50,6 +52,7 @@ _lock = threading.Lock()
 _pool: ProcessPoolExecutor | None = None
 _pool_size = 0
 _messages: Any = None  # in the parent: the queue it reads; in a worker: the queue it writes
+_abandoned = False
 _running = ("", "")  # in a worker: name of the step and label of the run it computes
 
 
@@ -109,8 +112,18 @@ def stop() -> None:
         _drop_pool(_pool)
 
 
+def abandon() -> None:
+    """Kill the workers at once and start none any more: this process is about to end."""
+    global _abandoned
+    _abandoned = True
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def _ensure_pool(num_workers: int) -> ProcessPoolExecutor:
     global _pool, _pool_size, _messages
+    if _abandoned:
+        raise WorkerDied("the run is being stopped")
     with _lock:
         if _pool is not None and _pool_size != num_workers:
             _pool.shutdown(wait=True)
@@ -151,6 +164,7 @@ def _start(messages: Any) -> None:
     """First thing in a worker: one compute thread, and die with the parent."""
     global _messages
     _messages = messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     for variable in SINGLE_THREADED:
         os.environ[variable] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -168,4 +182,16 @@ def _call(job: Job, inputs: dict[str, Any]) -> Any:
     _running = (job.step_name, job.label)
     os.environ["GROKPATH_ROOT"] = job.root  # may differ from when this worker was started
     step = getattr(import_module(job.module), job.function)
-    return step.body(**inputs)
+    try:
+        return step.body(**inputs)
+    except Exception as error:
+        if not _can_travel(error):  # it would break the pool instead of reaching the caller
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
+
+
+def _can_travel(error: Exception) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False

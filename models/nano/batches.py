@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from models.nano.corpus import DOMAINS, TRAIN, Corpus
-from studies.nano_model import PretrainingSpec
+from models.nano.corpus import TRAIN, Corpus
+from studies.nano_model import PretrainingSpec, samples_per_domain
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,6 @@ def training_batches(
             [[token_ids[word] for word in row["prompt"].split()] for row in chosen], dtype=np.int64
         )
         answers[domain] = np.array([token_ids[row[answer]] for row in chosen], dtype=np.int64)
-    return Batches(spec.seed, prompts, answers, samples_per_domain(spec))
-
-
-def samples_per_domain(spec: PretrainingSpec) -> dict[str, int]:
-    """Samples of each domain in a batch; the largest remainders get what rounding leaves."""
-    # In the corpus's order: how a study file orders its shares must not change the training.
-    domains = [domain for domain in DOMAINS if domain in spec.domain_shares]
-    exact = {domain: spec.domain_shares[domain] * spec.batch_size for domain in domains}
-    counts = {domain: int(share + 1e-9) for domain, share in exact.items()}
-    by_remainder = sorted(domains, key=lambda domain: counts[domain] - exact[domain])
-    for domain in by_remainder[: spec.batch_size - sum(counts.values())]:
-        counts[domain] += 1
-    empty = [domain for domain, count in counts.items() if count == 0]
-    if empty:
-        raise ValueError(
-            f"a batch of {spec.batch_size} has no room for a sample of {', '.join(empty)}; raise "
-            "batch_size or the domain's share"
-        )
-    return counts
+    return Batches(
+        spec.seed, prompts, answers, samples_per_domain(spec.domain_shares, spec.batch_size)
+    )

@@ -7,6 +7,7 @@ that was killed goes on from its last checkpoint and ends with the same bytes as
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,7 +75,8 @@ def train(
     Raises
     ------
     ValueError
-        When `out` holds a training of another recipe, or a domain to train on has no samples.
+        When `out` holds a training of another recipe, a domain to train on has no samples, or the
+        loss stops being finite.
     """
     words = build_tokenizer(corpus.vocabulary)
     batches = training_batches(spec, corpus, words, shuffle_answers)
@@ -128,11 +130,18 @@ def _train_step(
     prompts, answers = batches.draw(step)
     output = model(input_ids=prompts, use_cache=False, output_router_logits=True, logits_to_keep=1)
     losses = functional.cross_entropy(output.logits[:, -1], answers, reduction="none")
-    loss = losses.mean()
+    loss, rate = losses.mean(), learning_rate(spec, step)
+    total = loss + spec.model.balancing_coefficient * output.aux_loss
+    if not math.isfinite(total.item()):
+        raise ValueError(
+            f"the loss of step {step} is {total.item()}, expected a finite number: the training "
+            f"diverged at a learning rate of {rate:g}; lower learning_rate (now "
+            f"{spec.learning_rate:g}) or raise warmup_steps (now {spec.warmup_steps})"
+        )
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(spec, step)
+        group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    (loss + spec.model.balancing_coefficient * output.aux_loss).backward()
+    total.backward()
     optimizer.step()
     by_domain = losses.detach().split(list(batches.counts.values()))
     return [output.aux_loss.item(), loss.item(), *(part.mean().item() for part in by_domain)]

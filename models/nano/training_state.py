@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 
@@ -86,15 +87,27 @@ def save_state(state: TrainingState, folder: Path) -> None:
 
 
 def load_state(folder: Path) -> TrainingState | None:
-    """Read the last complete state; None when there is none."""
-    complete = [path for path in folder.glob("step*") if (path / "state.json").is_file()]
-    if not complete:
-        return None
-    last = max(complete, key=lambda path: int(path.name.removeprefix("step")))
-    header = json.loads((last / "state.json").read_text(encoding="utf-8"))
-    tensors = load_file(last / "tensors.safetensors")
+    """Read the last complete state; None when there is none.
+
+    A state that is damaged (a full disk, a bad copy) counts as none: what it kept can be trained
+    again, while an error would stop every later run.
+    """
+    steps = [path.name.removeprefix("step") for path in folder.glob("step*")]
+    for step in sorted((int(step) for step in steps if step.isdecimal()), reverse=True):
+        try:
+            return _read_state(folder / f"step{step}", step)
+        except (SafetensorError, ValueError, KeyError, TypeError, FileNotFoundError):
+            continue
+    return None
+
+
+def _read_state(path: Path, step: int) -> TrainingState:
+    header = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    tensors = load_file(path / "tensors.safetensors")
     curve = tensors.pop("curve").numpy().copy()
-    return TrainingState(header["step"], header["recipe"], header["environment"], curve, tensors)
+    if header["step"] != step or len(curve) != step:
+        raise ValueError(f"{path} holds step {header['step']} and {len(curve)} steps of the curve")
+    return TrainingState(step, header["recipe"], header["environment"], curve, tensors)
 
 
 def commit_folder(temporary: Path, final: Path) -> None:

@@ -275,6 +275,15 @@ def test_missing_weights_are_not_filled_with_random_ones(folder):
         load_checkpoint(folder, "cpu", "float32")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_file_that_was_cut_short_is_reported_with_its_folder(folder, name, share):
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ValueError, match=r"step1 holds a damaged file.*save the checkpoint again"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_device(folder):
     assert load_checkpoint(folder, "auto", "float32")[2] == "cpu"

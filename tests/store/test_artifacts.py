@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from datetime import UTC, datetime
 
@@ -76,12 +77,55 @@ def test_damage_is_found_and_named(root, damage, problem):
         artifacts.find("routing", 1, "abc")
 
 
-def test_a_record_that_was_edited_contradicts_itself(root):
-    path = make().path
-    record = json.loads((path / "record.json").read_text())
-    record["digest"] = "0" * 64
-    (path / "record.json").write_text(json.dumps(record))
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("digest", "0" * 64), ("summary", {"loss": 0.0}), ("inputs", {}), ("seal", "0" * 64)],
+)
+def test_a_record_that_was_edited_contradicts_itself(root, field, value):
+    path = make(loss=1.0).path
+    edit_record(path, field, value)
     assert artifacts.verify(path) == ["record.json contradicts itself"]
+
+
+def test_a_record_that_lost_a_field_is_damage_not_a_crash(root):
+    path = make().path
+    record = artifacts.read_record(path)
+    del record["summary"]
+    (path / "record.json").write_text(json.dumps(record))
+    assert artifacts.verify(path) == ["record.json is missing or unreadable (KeyError)"]
+
+
+def test_an_artifact_under_another_name_is_damage(root):
+    path = make("abc").path
+    shutil.copytree(path, path.with_name("v1-def"))
+    assert artifacts.verify(path.with_name("v1-def")) == ["record.json belongs to another artifact"]
+
+
+def test_what_is_no_artifact_is_not_listed(root):
+    path = make("abc").path
+    (path.parent / ".draft-v1-def").mkdir()
+    (path.parent / "vim.swp").write_text("")
+    (root / "artifacts" / "loose").write_text("")
+    (root / "artifacts" / "link").symlink_to(path.parent)
+    assert list(artifacts.all_artifacts()) == [path]
+    artifacts.sweep()
+    assert not (root / "artifacts" / "loose").exists()
+    assert artifacts.verify(path) == []
+
+
+@pytest.mark.parametrize("obstacle", ["root", "locks", "artifacts"])
+def test_a_root_that_cannot_hold_data_is_told(root, obstacle):
+    path = root if obstacle == "root" else root / obstacle
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    with pytest.raises(ValueError, match=r"cannot hold data .* choose another folder with --root"):
+        artifacts.check_root()
+
+
+def edit_record(path, field, value):
+    record = artifacts.read_record(path)
+    record[field] = value
+    (path / "record.json").write_text(json.dumps(record))
 
 
 def test_prefects_own_record_is_no_damage(root):

@@ -1,9 +1,14 @@
+import http.server
 import os
+import pickle
+import random
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -238,6 +243,79 @@ def test_asking_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("part", ["random", "half", "page"])
+def test_a_damaged_store_is_named(
+    part: str, blank_store: Path, database: Path, tmp_path: Path
+) -> None:
+    file = copy_store(blank_store, tmp_path / "mlflow.db")
+    whole = file.read_bytes()
+    noise = random.Random(0).randbytes(5000)
+    damaged = {
+        "random": noise,
+        "half": whole[: len(whole) // 2],
+        "page": whole[:100] + noise + whole[5100:],
+    }
+    file.write_bytes(damaged[part])
+    expected = (
+        rf"^{re.escape(str(file))} is not a readable MLflow store \([a-z ]+\); move it away and "
+        r"run again, everything in it can be exported again$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        exists(KEY, study="tiny", data_root=tmp_path)
+    with pytest.raises(ValueError, match=expected):
+        export(database, None, run_key=KEY, data_root=tmp_path)
+
+
+def test_damage_that_only_a_query_meets_is_named_too(data_root: Path, database: Path) -> None:
+    export(database, None, run_key=KEY, data_root=data_root)
+    file = data_root / "mlflow.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'experiments'"
+        ((page,),) = connection.execute(root).fetchall()
+        ((size,),) = connection.execute("PRAGMA page_size").fetchall()
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * size : page * size] = b"\xff" * size
+    copy = data_root / "copy"
+    copy.mkdir()
+    (copy / "mlflow.db").write_bytes(content)
+    with pytest.raises(ValueError, match=r"not a readable MLflow store \([a-z ]+\); move it away"):
+        exists(KEY, study="tiny", data_root=copy)
+
+
+def test_a_store_that_is_whole_but_cannot_be_used_is_not_to_be_moved_away() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            connection.execute("CREATE TABLE mine (a)")
+    message = str(tracking._explained("sqlite:////data/mlflow.db", caught.value))
+    assert message.startswith("/data/mlflow.db cannot be used as an MLflow store (attempt to write")
+    assert "move it away" not in message
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "localhost:5000", "s3://someone:secret@bucket/x"])
+def test_a_tracking_uri_of_an_unknown_scheme_is_refused(
+    uri: str, database: Path, tmp_path: Path
+) -> None:
+    for ask in (
+        lambda: exists(KEY, study="tiny", data_root=tmp_path, tracking_uri=uri),
+        lambda: export(database, None, run_key=KEY, data_root=tmp_path, tracking_uri=uri),
+    ):
+        with pytest.raises(
+            ValueError, match=r"names no MLflow store; expected .*sqlite:///"
+        ) as got:
+            ask()
+        assert str(got.value).startswith(uri.replace("someone:secret@", ""))
+        assert "secret" not in str(got.value)
+        assert str(pickle.loads(pickle.dumps(got.value))) == str(got.value)
+
+
+def test_a_missing_database_driver_is_named(tmp_path: Path) -> None:
+    error = ModuleNotFoundError("No module named 'driver'", name="driver")
+    message = str(tracking._explained("mysql://someone:secret@host/db", error))
+    assert message.startswith("mysql://host/db needs the Python package 'driver'")
+
+
 # ---------------------------------------------------------------- a server
 
 
@@ -330,8 +408,34 @@ def test_a_server_that_is_away_is_reported_soon_and_without_password(
         )
     assert f"http://127.0.0.1:{port}/ does not answer as an MLflow server" in str(caught.value)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
+    assert "(Connection refused); start it" in str(caught.value)
+    assert str(caught.value).endswith("unset it to use the embedded store, then export again")
     assert "secret" not in str(caught.value)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(404, "error code 404"), (200, "response body was not in a valid JSON format")],
+)
+def test_another_server_is_no_mlflow_server(status: int, reason: str, tmp_path: Path) -> None:
+    class Website(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Website) as website:
+        threading.Thread(target=website.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{website.server_port}"
+        with pytest.raises(ConnectionError) as caught:
+            exists(KEY, study="tiny", data_root=tmp_path, tracking_uri=uri)
+        website.shutdown()
+    assert str(caught.value).startswith(f"{uri} does not answer as an MLflow server ({reason});")
+    assert "welcome" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- settings as params

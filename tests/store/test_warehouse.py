@@ -257,6 +257,11 @@ def test_errors_teach(database: Path, tmp_path: Path) -> None:
         query(database, "SELEC 1")
     with pytest.raises(WarehouseError, match="the query returns nothing"):
         query(database, "")
+    with pytest.raises(WarehouseError, match=r"more than one column 'a'; give each .* an alias"):
+        query(database, "SELECT 1 AS a, 2 AS a, 3 AS b")
+    with pytest.raises(WarehouseError, match="more than one column 'a', 'b'"):
+        query(database, "FROM (SELECT 1 AS a, 2 AS b), (SELECT 1 AS a, 2 AS b)")
+    assert query(database, "SELECT 1 AS a, 2 AS A").to_pylist() == [{"a": 1, "A": 2}]
     (tmp_path / "text.duckdb").write_text("no database " * 500)
     with pytest.raises(WarehouseError, match="no warehouse or a damaged one"):
         query(tmp_path / "text.duckdb", "SELECT 1")

@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from studies.base import RESERVED_NAMES
 from studies.load import StudyError, load_study, shipped_studies
 
 
@@ -172,3 +173,153 @@ def test_unknown_study_name_suggests_a_near_one():
 def test_a_folder_is_not_a_study(tmp_path):
     with pytest.raises(StudyError, match="no such study file"):
         load_study(tmp_path)
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_a_study_cannot_take_a_folder_of_the_data_root(load, name):
+    text = message(load, minimal(name=name))
+    assert "tiny.yaml: name: a study's results lie in a folder of its name" in text
+    assert f"Found: '{name}'." in text
+    assert load(minimal(name=f"{name}-2")).name == f"{name}-2"
+
+
+# ---------------------------------------------------------------- hostile and broken YAML
+
+
+def levels(first, level):
+    """Nine levels of nine aliases each: 9**9 values in a few hundred characters."""
+    lines = [f"a0: &a0 {first}"]
+    for i in range(1, 10):
+        lines.append(f"a{i}: &a{i} " + level.format(", ".join([f"*a{i - 1}"] * 9)))
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "content",
+    [levels("[x]", "[{}]"), levels("{x: 1}", "{{<<: [{}]}}"), "a: &a [*a]"],
+    ids=["lists", "merges", "cycle"],
+)
+def test_alias_bombs_are_refused_before_they_go_off(load, content):
+    text = message(load, content)
+    assert "tiny.yaml: not readable as YAML: more than 100,000 values" in text
+    assert len(text) < 500
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("runtime: {workers: " + "9" * 5000 + "}", "value has 5000 digits"),
+        ("runtime: {workers: 0x" + "f" * 5000 + "}", "numbers must be below 2**63"),
+        ("title: 2020-99-99", "'2020-99-99' cannot be read: month must be in 1..12"),
+        ("title: !!bool maybe", "'maybe' cannot be read"),
+        ("title: !!int ''", "'' cannot be read"),
+        ('title: "\\ud800"', "surrogates not allowed"),
+        ('title: "\\UFFFFFFFF"', "too large"),
+        ("title: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+    ],
+)
+def test_values_that_cannot_be_read(load, content, problem):
+    text = message(load, content)
+    assert "tiny.yaml: not readable as YAML: " in text
+    assert problem in text
+    assert len(text) < 700
+
+
+def test_a_number_in_quotes_has_an_end_too(load):
+    source = {"kind": "nano", "pretraining": {"batch_size": "9" * 4000}}
+    text = message(load, minimal(series=[{"name": "main", "source": source}]))
+    assert "pretraining.batch_size: the number must be below 2**63. Found: '999" in text
+    assert len(text) < 500
+
+
+def test_a_key_given_twice_is_named_with_its_line(load):
+    text = message(load, "name: tiny\nbound:\n  ridge: 1\n  ridge: 2\n")
+    assert "key 'ridge' is given more than once" in text
+    assert "line 4, column 3" in text
+
+
+def test_a_merged_key_may_be_replaced(load):
+    study = load(
+        "name: tiny\n"
+        "series:\n"
+        "  - {name: main, source: &source {kind: nano, corpus: {seed: 7}}}\n"
+        "  - {name: other, source: {<<: *source, kind: nano, shuffle_answers: true}}\n"
+        "domains: [{name: math, probes: {kind: corpus}}]\n"
+    )
+    assert [series.source.corpus.seed for series in study.series] == [7, 7]
+    assert [series.source.shuffle_answers for series in study.series] == [False, True]
+
+
+def test_a_long_value_is_cut(load):
+    text = message(load, minimal(title=["word"] * 1000))
+    assert "tiny.yaml: title: input should be a valid string. Found: ['word', " in text
+    assert text.endswith("....")
+    assert len(text.partition("Found: ")[2]) == 204
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800", ""])
+def test_an_argument_that_cannot_be_a_file(name):
+    with pytest.raises(StudyError, match=r"File name too long|no such study file"):
+        load_study(name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("x" * 300, "File name too long"),
+        ("a\0b", "null byte"),
+        ("~nobody-of-this-name/x", "home directory"),
+    ],
+)
+def test_a_path_that_cannot_be_one(load, folder, problem):
+    text = message(load, minimal(evaluation={"tasks_folder": folder}))
+    assert "tiny.yaml: evaluation.tasks_folder: not a usable path" in text
+    assert problem in text
+
+
+# ---------------------------------------------------------------- one line for one mistake
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_must_be_finite(load, number):
+    text = message(load, minimal(memorization={"delta": number}))
+    assert text.endswith(
+        f"tiny.yaml: memorization.delta: input should be a finite number. Found: {number}."
+    )
+
+
+def test_a_bad_entry_does_not_blame_its_list(load):
+    text = message(load, minimal(series=[{"name": "MAIN", "source": {"kind": "nano"}}]))
+    assert text.count("tiny.yaml") == 1
+    assert "series[0].name: string should match pattern" in text
+    assert "Found: 'MAIN'." in text
+
+
+@pytest.mark.parametrize("epsilon", [-1, 0, "auot", float("inf"), [1]])
+def test_a_bad_epsilon_is_one_line(load, epsilon):
+    text = message(load, minimal(memorization={"epsilon": epsilon}))
+    assert text.endswith(
+        f"tiny.yaml: memorization.epsilon: expected auto or a number above 0. Found: {epsilon!r}."
+    )
+    assert text.count("tiny.yaml") == 1
+
+
+@pytest.mark.parametrize("epsilon", ["auto", 0.5, 2])
+def test_a_good_epsilon_is_kept(load, epsilon):
+    assert load(minimal(memorization={"epsilon": epsilon})).memorization.epsilon == epsilon
+
+
+@pytest.mark.parametrize("part", ["pathways", "evaluation", "analysis"])
+def test_seeds_fit_32_bits(load, part):
+    assert getattr(load(minimal(**{part: {"seed": 2**32 - 1}})), part).seed == 2**32 - 1
+    assert f"{part}.seed: input should be less than 4294967296" in message(
+        load, minimal(**{part: {"seed": 2**32}})
+    )
+
+
+def test_a_local_series_needs_two_checkpoints(load):
+    series = [{"name": "main", "source": {"kind": "local", "path": ".", "steps": [3]}}]
+    domains = [{"name": "math", "probes": {"kind": "jsonl", "path": "."}}]
+    text = message(load, minimal(series=series, domains=domains))
+    assert "series[0].source.steps: tuple should have at least 2 items" in text

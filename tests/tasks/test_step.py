@@ -1,5 +1,6 @@
 """The cache decision, on the real steps `corpus` and `benchmark-items` in a real Prefect flow."""
 
+import shutil
 import threading
 
 import pytest
@@ -101,6 +102,24 @@ def test_a_lost_prefect_record_costs_no_work(bodies):
     _, ran = run_again(bodies)
     assert ran == []
     assert artifacts.read_record(corpus.path)["started_at"] == started
+
+
+def test_a_prefect_record_of_another_artifact_is_not_believed(bodies):
+    (corpus, _), _ = run_again(bodies)
+    (other, _), _ = run_again(bodies, spec=CorpusSpec(modulus=7, seed=1))
+    shutil.copy(other.path / artifacts.RESULT, corpus.path / artifacts.RESULT)
+    made, ran = run_again(bodies)
+    assert ran == []
+    assert made[0] == corpus
+
+
+def test_a_root_that_was_moved_is_reused(bodies, root, monkeypatch):
+    first, _ = run_again(bodies)
+    root.rename(root.with_name("elsewhere"))
+    monkeypatch.setenv("GROKPATH_ROOT", str(root.with_name("elsewhere")))
+    made, ran = run_again(bodies)
+    assert ran == []
+    assert made == first
 
 
 def test_two_runs_at_once_make_it_once(bodies):

@@ -42,6 +42,18 @@ def test_what_a_body_raises_reaches_the_caller(tmp_path):
         workers.run(JOB, 1, {**inputs(tmp_path / "a"), "out": in_the_way})
 
 
+class Untransportable(Exception):
+    """Pickles, but cannot be made again: its constructor wants more than its message."""
+
+    def __init__(self, number, *, reason):
+        super().__init__(f"{number} {reason}")
+
+
+def test_only_errors_that_survive_the_way_are_sent_as_they_are():
+    assert workers._can_travel(ValueError("a"))
+    assert not workers._can_travel(Untransportable(1, reason="b"))
+
+
 def test_finished_bodies_are_told(tmp_path):
     told = []
     workers.watch(told.append)

@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoTokenizer, OlmoeForCausalLM
 
 from models.nano import training
-from models.nano.batches import samples_per_domain, training_batches
+from models.nano.batches import training_batches
 from models.nano.corpus import DOMAINS, save_corpus
 from models.nano.model import build_model
 from models.nano.tokenizer import build_tokenizer
 from models.nano.training import learning_rate, train
+from models.nano.training_state import load_state
 from studies.nano_model import PretrainingSpec
 
 ROOT = Path(__file__).parents[3]
@@ -194,6 +196,66 @@ def test_another_environment_begins_again(finished, tiny_spec, tiny_corpus, tmp_
     assert contents(tmp_path) == contents(finished)
 
 
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+DAMAGE = {
+    "cut json": lambda state: (state / "state.json").write_text("{"),
+    "other json": lambda state: (state / "state.json").write_text("[]"),
+    "empty json": lambda state: (state / "state.json").write_text("{}"),
+    "cut tensors": lambda state: cut_short(state / "tensors.safetensors"),
+    "empty tensors": lambda state: (state / "tensors.safetensors").write_bytes(b""),
+    "no tensors": lambda state: (state / "tensors.safetensors").unlink(),
+    "no curve": lambda state: save_file({}, state / "tensors.safetensors"),
+    "another step": lambda state: state.rename(state.with_name("step5")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_counts_as_none(damage, tiny_spec, tiny_corpus, finished, tmp_path):
+    with pytest.raises(Killed):
+        train(tiny_spec, tiny_corpus, shuffle_answers=False, out=tmp_path, on_progress=kill_at(6))
+    states = tmp_path / "training_state"
+    DAMAGE[damage](states / "step4")
+    assert load_state(states) is None
+    train(tiny_spec, tiny_corpus, shuffle_answers=False, out=tmp_path)
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_an_earlier_state_takes_the_place_of_a_damaged_one(
+    finished, tiny_spec, tiny_corpus, tmp_path
+):
+    with pytest.raises(Killed):
+        train(tiny_spec, tiny_corpus, shuffle_answers=False, out=tmp_path, on_progress=kill_at(6))
+    states = tmp_path / "training_state"
+    for name in ("step8", "step10"):
+        shutil.copytree(states / "step4", states / name)
+        (states / name / "state.json").write_text("{")
+    seen = []
+    train(
+        tiny_spec,
+        tiny_corpus,
+        shuffle_answers=False,
+        out=tmp_path,
+        on_progress=lambda at, num_steps, message: seen.append(at),
+    )
+    assert seen[0] == 5
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tiny_spec, tiny_corpus, tmp_path):
+    spec = tiny_spec.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    message = (
+        r"the loss of step [2-9] is (nan|inf), expected a finite number: the training diverged at "
+        r"a learning rate of 1e\+30; lower learning_rate \(now 1e\+30\) or raise warmup_steps"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(spec, tiny_corpus, shuffle_answers=False, out=tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step0-tokens0"]
+    assert not (tmp_path / "loss_curve.parquet").exists()
+
+
 def test_a_finished_training_is_left_as_it_is(finished, tiny_spec, tiny_corpus):
     before = {file: file.stat().st_mtime_ns for file in finished.rglob("*")}
     train(tiny_spec, tiny_corpus, shuffle_answers=False, out=finished, on_progress=kill_at(1))
@@ -268,7 +330,11 @@ def test_progress_message(tiny_spec, tiny_corpus, tmp_path):
 
 def test_learning_rate_schedule():
     spec = PretrainingSpec(
-        num_steps=100, warmup_steps=10, decay_share=0.2, learning_rate=1.0, checkpoint_steps=(0,)
+        num_steps=100,
+        warmup_steps=10,
+        decay_share=0.2,
+        learning_rate=1.0,
+        checkpoint_steps=(0, 100),
     )
     rates = {step: learning_rate(spec, step) for step in (1, 5, 10, 80, 90, 100)}
     assert rates == pytest.approx({1: 0.1, 5: 0.5, 10: 1.0, 80: 1.0, 90: 0.55, 100: 0.1})
@@ -294,21 +360,6 @@ def test_weight_decay_by_kind_of_weight(tiny_corpus):
     for norm in ("input_layernorm.weight", "self_attn.q_norm.weight"):
         assert decays[f"{layer}.{norm}"] == 0.0
     assert decays["model.norm.weight"] == 0.0
-
-
-def test_a_batch_holds_the_domains_in_their_shares(tiny_corpus):
-    assert samples_per_domain(PretrainingSpec()) == {
-        "math": 128,
-        "code": 64,
-        "commonsense": 64,
-        "chemistry": 64,
-    }
-    counts = samples_per_domain(PretrainingSpec(batch_size=7))
-    assert sum(counts.values()) == 7
-    assert counts["math"] == 3
-    tiny_share = {"math": 0.9, "code": 0.1}
-    with pytest.raises(ValueError, match="a batch of 4 has no room for a sample of code"):
-        samples_per_domain(PretrainingSpec(batch_size=4, domain_shares=tiny_share))
 
 
 def test_unknown_domain_is_refused(tiny_spec, tiny_corpus, tmp_path):

@@ -1,0 +1,86 @@
+"""Ctrl-C and kill -9 on a real run: how it ends, what is left behind, and going on from there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+
+def start(root, home):
+    """The smoke study as a process of its own, with a Prefect home of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "--root", str(root), "run", "smoke"],
+        env={**environment, "PREFECT_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run_until(process, line):
+    """Read output up to a line; the processes that belong to the run by then."""
+    for said in process.stdout:
+        if line in said:
+            return [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+    raise AssertionError(f"the run ended before it said {line!r}")
+
+
+def digests(root, step_name):
+    records = [
+        json.loads(p.read_text()) for p in root.glob(f"artifacts/{step_name}/v*/record.json")
+    ]
+    return sorted(record["digest"] for record in records)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("prefect")
+
+
+def test_stopped_and_killed_runs_leave_no_process_and_the_next_run_ends_whole(
+    tmp_path, home, finished
+):
+    root = tmp_path / "data"
+    process = start(root, home)
+    family = run_until(process, "corpus: all 1 done")
+    assert len(family) >= 3  # the command, its Prefect server, a worker
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(60) == 130
+    assert time.monotonic() - asked < 30
+    assert "stopping; everything finished so far is kept" in said
+    assert "Traceback" not in said
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+
+    process = start(root, home)
+    family = run_until(process, "pretraining: all 2 done")
+    process.kill()
+    process.wait(60)
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+
+    process = start(root, home)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    for step_name in ("pretraining", "routing", "pathways", "benchmarks", "monitors"):
+        assert digests(root, step_name) == digests(finished, step_name), step_name
+    assert not list(root.rglob(".draft-*"))
+
+
+def test_the_real_failure_is_told_not_what_hangs_on_it(tmp_path, home, finished):
+    root = tmp_path / "data"
+    (root / "artifacts").mkdir(parents=True)
+    (root / "artifacts" / "corpus").write_text("in the way")
+    process = start(root, home)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "PENDING" not in said
+    assert "Traceback" not in said
+    assert "corpus" in said
