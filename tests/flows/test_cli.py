@@ -131,6 +131,20 @@ def test_bad_sql_is_told_without_a_traceback(statement, finished, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_ends_it_quietly(finished, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "--root", str(finished)]
+        + ["sql", "--study", "smoke", "select * from benchmark_documents", "--format", "csv"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert process.stderr.read() == b""
+
+
 def test_verify_finds_a_changed_byte(copied, tmp_path):
     whole = grokpath("verify", cwd=tmp_path, root=copied)
     assert whole.returncode == 0
