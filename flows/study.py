@@ -18,7 +18,7 @@ from flows.pretrain import NUM_DECIDING_THREADS, OpenSeries, finish, open_series
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.load import load_study
-from studies.spec import Domain, Series, Study
+from studies.spec import Series, Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.benchmarks import score_benchmarks
 from tasks.pathways import measure_groups, measure_pathways
@@ -85,9 +85,9 @@ def lay_out(study: Study) -> dict[str, Any]:
 
 
 def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
-    """Measure and score every checkpoint of a series; what comes out is what `monitors` reads."""
-    series, label, runtime = opened.series, Label(opened.series.name), study.runtime
-    domains, names = list(study.domains), [domain.name for domain in study.domains]
+    """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
+    series, runtime = opened.series, study.runtime
+    label, domains = Label(series.name), list(study.domains)
     checkpoints = opened.checkpoints()
     steps = [checkpoint.step for checkpoint in checkpoints]
     probes = collect_probes.submit(
@@ -99,69 +99,71 @@ def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
         tokenizer=None if series.source.kind == "nano" else checkpoints[0],
         runtime=runtime,
     )
-    routing, pathways, scores = [], [], []
-    for checkpoint in checkpoints:
-        routing.append(
-            extract_routing.submit(
-                checkpoint=checkpoint, probes=probes, routing=study.routing, runtime=runtime
-            )
-        )
-        pathways.append(
-            measure_pathways.submit(
-                checkpoint=checkpoint,
-                routing=routing[-1],
-                probes=probes,
-                domains=names,
-                pathways=study.pathways,
-                bound=study.bound,
-                runtime=runtime,
-            )
-        )
-        if has_benchmarks(domains):
-            scores.append(
-                score_benchmarks.submit(
-                    checkpoint=checkpoint,
-                    domains=domains,
-                    items=opened.items,
-                    evaluation=study.evaluation,
-                    runtime=runtime,
-                )
-            )
+    measured = [measure_checkpoint(study, opened, probes, checkpoint) for checkpoint in checkpoints]
+    routing = [one["routing"] for one in measured]
+    scores = [one["scores"] for one in measured if one["scores"] is not None]
     memorization = find_memorization.submit(
         label=label,
         steps=steps,
         routing=routing,
-        domains=names,
+        domains=[domain.name for domain in domains],
         settings=study.memorization,
         runtime=runtime,
     )
+    groups = measure_groups.submit(
+        label=label,
+        steps=steps,
+        routing=routing,
+        memorization=memorization,
+        settings=study.memorization,
+        pathways=study.pathways,
+        runtime=runtime,
+    )
+    generalization = None
+    if scores:
+        generalization = find_generalization.submit(
+            label=label, steps=steps, scores=scores, settings=study.generalization, runtime=runtime
+        )
     return {
         **identify(series, checkpoints),
         "probes": probes,
         "loss_curve": opened.loss_curve,
         "routing": routing,
-        "pathways": pathways,
+        "pathways": [one["pathways"] for one in measured],
         "scores": scores,
         "memorization": memorization,
-        "generalization": find_generalization.submit(
-            label=label,
-            steps=steps,
-            scores=scores,
-            settings=study.generalization,
+        "generalization": generalization,
+        "groups": groups,
+    }
+
+
+def measure_checkpoint(
+    study: Study, opened: OpenSeries, probes: Any, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Route the probe samples through one checkpoint, measure the pathways, run the benchmarks."""
+    domains, runtime = list(study.domains), study.runtime
+    routing = extract_routing.submit(
+        checkpoint=checkpoint, probes=probes, routing=study.routing, runtime=runtime
+    )
+    pathways = measure_pathways.submit(
+        checkpoint=checkpoint,
+        routing=routing,
+        probes=probes,
+        domains=[domain.name for domain in domains],
+        pathways=study.pathways,
+        bound=study.bound,
+        runtime=runtime,
+    )
+    scores = None
+    if any(domain.benchmarks for domain in domains):
+        scores = score_benchmarks.submit(
+            checkpoint=checkpoint,
+            domains=domains,
+            items=opened.items,
+            evaluation=study.evaluation,
             runtime=runtime,
         )
-        if scores
-        else None,
-        "groups": measure_groups.submit(
-            label=label,
-            steps=steps,
-            routing=routing,
-            memorization=memorization,
-            settings=study.memorization,
-            pathways=study.pathways,
-            runtime=runtime,
-        ),
-    }
+    return {"routing": routing, "pathways": pathways, "scores": scores}
 
 
 def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
@@ -176,8 +178,3 @@ def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
         "revisions": [checkpoint.revision for checkpoint in checkpoints],
         "digests": [checkpoint.digest for checkpoint in checkpoints],
     }
-
-
-def has_benchmarks(domains: list[Domain]) -> bool:
-    """Whether any domain is scored."""
-    return any(domain.benchmarks for domain in domains)

@@ -133,8 +133,10 @@ def test_bad_sql_is_told_without_a_traceback(statement, finished, tmp_path):
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(finished, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "--root", str(finished)]
-        + ["sql", "--study", "smoke", "select * from benchmark_documents", "--format", "csv"],
+        [
+            *(sys.executable, "-m", "flows.cli", "--root", str(finished), "sql"),
+            *("--study", "smoke", "select * from benchmark_documents", "--format", "csv"),
+        ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -83,5 +83,6 @@ def test_another_number_of_workers_starts_new_ones(tmp_path):
     assert workers._pool is not one
 
 
-def test_reporting_where_nobody_watches_is_silent():
+def test_reporting_where_nobody_watches_is_silent(capfd):
     workers.report(1, 2, "no one hears this")
+    assert capfd.readouterr() == ("", "")
