@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STARTUP_SECONDS = 120.0
-STOP_SECONDS = 10.0
 
 
 @contextmanager
@@ -46,17 +45,10 @@ def prefect_server() -> Iterator[None]:
     )
     said: list[bytes] = []
     threading.Thread(target=_drain, args=(process, said), daemon=True).start()
-    try:
-        _wait_until_healthy(process, port, said)
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
-            yield
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    _wait_until_healthy(process, port, said)
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+        yield
+    # Not stopped here: Prefect sends its last logs and events while this process ends.
 
 
 def _free_port() -> int:
@@ -81,6 +73,7 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, said: lis
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
+    process.kill()
     raise RuntimeError(
         "the temporary Prefect server did not start; set PREFECT_API_URL to use one of your own. "
         "It said:\n" + b"".join(said).decode(errors="replace")
