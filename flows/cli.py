@@ -290,9 +290,14 @@ def _print_plan_line(spec: "Study", plan: "Plan") -> None:
 def _print_results(spec: "Study", paths: dict[str, str]) -> None:
     from store import artifacts
 
+    root = (
+        ""
+        if artifacts.root() == Path("grokpath-data").absolute()
+        else f"--root {artifacts.root()} "
+    )
     out.print(f"report     {paths['report']}", soft_wrap=True)
     out.print(
-        f"warehouse  {paths['warehouse']}   (grokpath sql --study {spec.name} --tables)",
+        f"warehouse  {paths['warehouse']}   (grokpath {root}sql --study {spec.name} --tables)",
         soft_wrap=True,
     )
     if not os.environ.get("MLFLOW_TRACKING_URI"):

@@ -61,7 +61,7 @@ def lay_out(study: Study) -> dict[str, Any]:
     measured = [measure_series(study, one) for one in opened]
     domains, runtime = list(study.domains), study.runtime
     judged = judge_monitors.submit(
-        series=measured, domains=domains, analysis=study.analysis, runtime=runtime
+        series=measured, accuracy=accuracy(study), analysis=study.analysis, runtime=runtime
     )
     warehouse = build_warehouse.submit(
         study=describe(study), series=measured, domains=domains, judged=judged, runtime=runtime
@@ -87,12 +87,12 @@ def lay_out(study: Study) -> dict[str, Any]:
 def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
     """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
     series, runtime = opened.series, study.runtime
-    label, domains = Label(series.name), list(study.domains)
+    label = Label(series.name)
     checkpoints = opened.checkpoints()
     steps = [checkpoint.step for checkpoint in checkpoints]
     probes = collect_probes.submit(
         label=label,
-        domains=domains,
+        samples=samples_of(study, series),
         max_length=study.routing.max_length,
         corpus=opened.corpus,
         shuffle_answers=series.source.kind == "nano" and series.source.shuffle_answers,
@@ -106,7 +106,7 @@ def measure_series(study: Study, opened: OpenSeries) -> dict[str, Any]:
         label=label,
         steps=steps,
         routing=routing,
-        domains=[domain.name for domain in domains],
+        domains=[domain.name for domain in study.domains],
         settings=study.memorization,
         runtime=runtime,
     )
@@ -141,7 +141,7 @@ def measure_checkpoint(
     study: Study, opened: OpenSeries, probes: Any, checkpoint: Checkpoint
 ) -> dict[str, Any]:
     """Route the probe samples through one checkpoint, measure the pathways, run the benchmarks."""
-    domains, runtime = list(study.domains), study.runtime
+    runtime = study.runtime
     routing = extract_routing.submit(
         checkpoint=checkpoint, probes=probes, routing=study.routing, runtime=runtime
     )
@@ -149,16 +149,16 @@ def measure_checkpoint(
         checkpoint=checkpoint,
         routing=routing,
         probes=probes,
-        domains=[domain.name for domain in domains],
+        domains=[domain.name for domain in study.domains],
         pathways=study.pathways,
         bound=study.bound,
         runtime=runtime,
     )
     scores = None
-    if any(domain.benchmarks for domain in domains):
+    if any(domain.benchmarks for domain in study.domains):
         scores = score_benchmarks.submit(
             checkpoint=checkpoint,
-            domains=domains,
+            benchmarks={domain.name: list(domain.benchmarks) for domain in study.domains},
             items=opened.items,
             evaluation=study.evaluation,
             runtime=runtime,
@@ -177,4 +177,22 @@ def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
         "tokens_seen": [checkpoint.tokens_seen for checkpoint in checkpoints],
         "revisions": [checkpoint.revision for checkpoint in checkpoints],
         "digests": [checkpoint.digest for checkpoint in checkpoints],
+    }
+
+
+def samples_of(study: Study, series: Series) -> dict[str, dict[str, Any]]:
+    """Sources of the samples by domain and split, the series' own where it has its own."""
+    samples = {}
+    for domain in study.domains:
+        samples[domain.name] = {"probe": series.probes.get(domain.name, domain.probes)}
+        if domain.validation is not None:
+            samples[domain.name]["validation"] = domain.validation
+    return samples
+
+
+def accuracy(study: Study) -> dict[str, str | None]:
+    """Name of the benchmark that is read as accuracy, by domain."""
+    return {
+        domain.name: domain.benchmarks[0].name if domain.benchmarks else None
+        for domain in study.domains
     }

@@ -29,6 +29,14 @@ def headline(evidence: Evidence) -> str:
             "generalization."
         )
     rises = f"Accuracy rises in {_risen_domains(evidence)}."
+    tests = evidence.tests()
+    if tests and all(row["difference_p"] is None for row in tests):
+        most = max(row["num_checkpoints"] for row in tests)
+        return (
+            f"{rises} With at most {most} checkpoints after the onset the detrended test abstains "
+            "for every monitor, so whether any follows accuracy cannot be told; more checkpoints "
+            "are needed."
+        )
     if not evidence.separation:
         return (
             f"{rises} The study has no control series that it could be compared with, so it cannot "

@@ -32,7 +32,7 @@ def limits(evidence: Evidence, num_steps: int) -> list[str]:
     singles = [f"one {role} series" for role in counts if counts[role] == 1]
     if singles:
         told.append(
-            f"There is {listed(singles)}, each trained with one seed. What differs between two "
+            f"There is {listed(singles)}, a single run each. What differs between two "
             "single runs may be luck, and no test of significance is possible for it."
         )
     if "control" not in counts:
@@ -92,7 +92,7 @@ def _whole_runs(evidence: Evidence) -> list[str]:
             which = f" of {evidence.names.of('series', series)}" if len(mains) > 1 else ""
             told.append(
                 f"In {listed(whole)}{which} the window after the onset is the whole run, so it "
-                "includes initialization and the fitting of the training data."
+                "includes the first checkpoints and the fitting of the training data."
             )
     return told
 

@@ -68,11 +68,16 @@ MODEL_COLUMNS = {
 """Columns of the table `checkpoints` and what a routing artifact's summary calls them."""
 
 
-def curves_of_series(series: SeriesArtifacts, domains: list[Domain]) -> list[dict[str, Any]]:
-    """Accuracy, losses and routing measures of one series as rows of the table `curves`."""
+def curves_of_series(
+    series: SeriesArtifacts, accuracy: dict[str, str | None]
+) -> list[dict[str, Any]]:
+    """Accuracy, losses and routing measures of one series as rows of the table `curves`.
+
+    `accuracy` names the benchmark that is read as accuracy, by domain.
+    """
     rows = []
     for place, step in enumerate(series["steps"]):
-        values = _values_at(series, place, domains)
+        values = _values_at(series, place, accuracy)
         rows += [
             {"series": series["name"], "domain": d, "step": step, "monitor": m, "value": v}
             for (d, m), v in values.items()
@@ -101,19 +106,19 @@ def warehouse_tables(
 
 
 def _values_at(
-    series: SeriesArtifacts, place: int, domains: list[Domain]
+    series: SeriesArtifacts, place: int, accuracy: dict[str, str | None]
 ) -> dict[tuple[str, str], float | None]:
     values: dict[tuple[str, str], float | None] = {}
     losses = series["routing"][place].summary["mean_losses"]
     scores = series["scores"][place].summary["scores"] if series["scores"] else {}
     metrics = _parquet(series["pathways"][place], "metrics").to_pylist()
     bounds = _parquet(series["pathways"][place], "bound").to_pylist()
-    for domain in domains:
-        if domain.benchmarks:
-            values[domain.name, "accuracy"] = scores[domain.benchmarks[0].name]
-        values[domain.name, "training_loss"] = losses[domain.name]["probe"]
-        if "validation" in losses[domain.name]:
-            values[domain.name, "validation_loss"] = losses[domain.name]["validation"]
+    for domain, benchmark in accuracy.items():
+        if benchmark is not None:
+            values[domain, "accuracy"] = scores[benchmark]
+        values[domain, "training_loss"] = losses[domain]["probe"]
+        if "validation" in losses[domain]:
+            values[domain, "validation_loss"] = losses[domain]["validation"]
     for row in metrics:
         if row["scope"] == "domain" and row["metric"] in MONITORED_METRICS:
             values[row["domain"], row["metric"]] = row["value"]

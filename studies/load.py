@@ -220,6 +220,8 @@ def _resolve_paths(study: Study, file: Path) -> Study:
                     for name in type(value).model_fields
                 }
             )
+        if isinstance(value, dict):
+            return {name: resolve(part, f"{field}.{name}") for name, part in value.items()}
         if isinstance(value, tuple):
             return tuple(resolve(part, f"{field}[{i}]") for i, part in enumerate(value))
         return value

@@ -57,17 +57,6 @@ class LocalSource(Frozen):
         return None if steps is None else strictly_rising(steps)
 
 
-class Series(Frozen):
-    """A sequence of checkpoints of one training run, measured over the study's domains."""
-
-    name: Slug
-    role: Literal["main", "control"] = Field(
-        default="main", description="A control says what the monitors do where nothing generalizes."
-    )
-    title: str = ""
-    source: Annotated[NanoSource | LocalSource, Field(discriminator="kind")]
-
-
 class CorpusSamples(Frozen):
     """Samples of the nano corpus (only for series with `kind: nano`)."""
 
@@ -86,6 +75,22 @@ class JsonlSamples(Frozen):
         "the loss.",
     )
     limit: int | None = Field(default=None, ge=1, description="First so many samples.")
+
+
+class Series(Frozen):
+    """A sequence of checkpoints of one training run, measured over the study's domains."""
+
+    name: Slug
+    role: Literal["main", "control"] = Field(
+        default="main", description="A control says what the monitors do where nothing generalizes."
+    )
+    title: str = ""
+    source: Annotated[NanoSource | LocalSource, Field(discriminator="kind")]
+    probes: dict[str, JsonlSamples] = Field(
+        default={},
+        description="Training samples of this series by domain, where they are not the domain's: a "
+        "control that was trained on other data is measured on those.",
+    )
 
 
 SampleSource = Annotated[CorpusSamples | JsonlSamples, Field(discriminator="kind")]
@@ -250,7 +255,18 @@ class Study(Frozen):
                     "another source; give it `kind: jsonl` samples"
                 )
         for series in self.series:
+            strange = sorted(set(series.probes) - {domain.name for domain in self.domains})
+            if strange:
+                raise ValueError(
+                    f"series {series.name!r} has probes for {', '.join(strange)}, which the study "
+                    "has no domain for"
+                )
             if series.source.kind == "nano":
+                if series.probes:
+                    raise ValueError(
+                        f"series {series.name!r} is a nano series, whose probes are its corpus; "
+                        "leave `probes` out"
+                    )
                 self._check_nano_domains(series.source)
         return self
 

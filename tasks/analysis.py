@@ -13,7 +13,6 @@ from store.identity import Label
 from store.tensors import load_routing
 from studies.spec import (
     AnalysisSpec,
-    Domain,
     GeneralizationSpec,
     MemorizationSpec,
     Runtime,
@@ -127,11 +126,13 @@ def judge_monitors(
     out: Path,
     *,
     series: list[dict[str, Any]],
-    domains: list[Domain],
+    accuracy: dict[str, str | None],
     analysis: AnalysisSpec,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Hold every monitor against accuracy, and the main series against its controls.
+
+    `accuracy` names the benchmark by domain; a domain without one has curves and no judgement.
 
     Writes curves.parquet, monitors.parquet, correlations.parquet, separation.parquet
     (arXiv 2506.21551, sec. 4.3, with detrended tests). Costs seconds.
@@ -140,7 +141,7 @@ def judge_monitors(
     from store.schemas import conform
     from store.tables import curves_of_series
 
-    rows = [row for one in series for row in curves_of_series(one, domains)]  # type: ignore[arg-type]
+    rows = [row for one in series for row in curves_of_series(one, accuracy)]  # type: ignore[arg-type]
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
     tables: dict[str, list[dict[str, Any]]] = {

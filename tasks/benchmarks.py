@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
-from studies.spec import Domain, EvaluationSpec, Runtime
+from studies.spec import Benchmark, EvaluationSpec, Runtime
 from tasks.step import step
 
 
@@ -20,12 +20,12 @@ def score_benchmarks(
     out: Path,
     *,
     checkpoint: Checkpoint,
-    domains: list[Domain],
+    benchmarks: dict[str, list[Benchmark]],
     items: Artifact | None,
     evaluation: EvaluationSpec,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Run every benchmark of every domain on one checkpoint; keep scores and single documents.
+    """Run the benchmarks of every domain on one checkpoint; keep scores and single documents.
 
     Writes scores.parquet and documents.parquet. One model load serves all benchmarks. Costs one to
     three seconds per nano checkpoint. Runs again when a benchmark's files or the settings change.
@@ -35,11 +35,11 @@ def score_benchmarks(
     from models.samples import load_tokenizer
 
     model, _, device = load_checkpoint(checkpoint.path, runtime.device, "float32")
-    benchmarks = {b.name: (domain.name, b) for domain in domains for b in domain.benchmarks}
+    domains = {b.name: domain for domain, chosen in benchmarks.items() for b in chosen}
     results = score(
         model,
         load_tokenizer(checkpoint.path),
-        [benchmark for _, benchmark in benchmarks.values()],
+        [benchmark for chosen in benchmarks.values() for benchmark in chosen],
         include_path=evaluation.tasks_folder or (items.path if items is not None else None),
         settings=evaluation,
         batch_size=runtime.batch_size,
@@ -48,7 +48,7 @@ def score_benchmarks(
     scores = []
     documents = []
     for result in results:
-        domain = benchmarks[result.benchmark][0]
+        domain = domains[result.benchmark]
         scores.append(
             {
                 "domain": domain,

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
-from studies.spec import Domain, JsonlSamples, Runtime
+from studies.spec import CorpusSamples, JsonlSamples, Runtime
 from tasks.step import step
 
 SCHEMA = pa.schema(
@@ -28,14 +28,14 @@ def collect_probes(
     out: Path,
     *,
     label: Label,
-    domains: list[Domain],
+    samples: dict[str, dict[str, CorpusSamples | JsonlSamples]],
     max_length: int,
     corpus: Artifact | None,
     shuffle_answers: bool,
     tokenizer: Checkpoint | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Tokenize the probe and validation samples of every domain.
+    """Tokenize the samples of every domain, by split (`probe`, `validation`).
 
     Writes probes.parquet: one row per sample with token ids and which of them count in the loss.
     Reads the corpus, or JSON-lines files with the tokenizer of the first checkpoint. Costs seconds.
@@ -44,17 +44,15 @@ def collect_probes(
 
     rows: list[dict[str, Any]] = []
     text_tokenizer = load_tokenizer(tokenizer.path) if tokenizer is not None else None
-    for domain in domains:
-        for split, source in (("probe", domain.probes), ("validation", domain.validation)):
-            if source is None:
-                continue
+    for domain, splits in samples.items():
+        for split, source in splits.items():
             if isinstance(source, JsonlSamples):
-                samples = jsonl_samples(source, text_tokenizer, max_length)
+                found = jsonl_samples(source, text_tokenizer, max_length)
             else:
                 assert corpus is not None, "the study's check admits corpus samples to nano only"
-                samples = corpus_samples(corpus.path, domain.name, split, shuffle_answers)
-            rows += [{"domain": domain.name, "split": split, **sample} for sample in samples]
+                found = corpus_samples(corpus.path, domain, split, shuffle_answers)
+            rows += [{"domain": domain, "split": split, **sample} for sample in found]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     pq.write_table(table, out / "probes.parquet", compression="zstd")
-    counts = {domain.name: sum(r["domain"] == domain.name for r in rows) for domain in domains}
+    counts = {domain: sum(row["domain"] == domain for row in rows) for domain in samples}
     return {"num_samples": counts}

@@ -27,7 +27,7 @@ def test_files_named_in_the_readme_exist():
 
 def test_the_example_study_loads(tmp_path):
     text = (HOUSE / "README.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    example, _ = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "benchmarks").mkdir()

@@ -98,6 +98,25 @@ def test_a_growing_folder_is_measured_checkpoint_by_checkpoint(workplace, finish
     assert "not available, because" in report.lower()
 
 
+def test_a_control_is_measured_on_its_own_probes(workplace, root):
+    lines = (workplace / "probes.jsonl").read_text().splitlines()
+    (workplace / "other.jsonl").write_text("\n".join(reversed(lines[:20])) + "\n")
+    study = yaml.safe_load((workplace / "mine.yaml").read_text())
+    probes = study["domains"][0]["probes"] | {"path": "other.jsonl"}
+    study["series"].append(
+        study["series"][0] | {"name": "control", "role": "control", "probes": {"math": probes}}
+    )
+    (workplace / "mine.yaml").write_text(yaml.safe_dump(study))
+    paths = study_flow(load_study(workplace / "mine.yaml"))
+    counts = query(
+        Path(paths["warehouse"]),
+        "select series, count(*) as n, first(text order by sample_id) as text from probes "
+        "group by series order by n",
+    ).to_pylist()
+    assert [(row["series"], row["n"]) for row in counts] == [("control", 20), ("main", 60)]
+    assert counts[0]["text"] != counts[1]["text"]
+
+
 def test_a_missing_step_is_told(workplace, root):
     study = yaml.safe_load((workplace / "mine.yaml").read_text())
     study["series"][0]["source"]["steps"] = [0, 30]

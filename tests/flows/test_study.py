@@ -79,6 +79,22 @@ def test_a_field_of_analysis_reruns_analysis_alone(copied, smoke, bodies):
     assert bodies == {"monitors": 1, "warehouse": 1, "report": 1, "tracking": 1}
 
 
+def test_titles_rerun_nothing_but_what_shows_them(copied, smoke):
+    domains = tuple(d.model_copy(update={"title": d.title + "!"}) for d in smoke.domains)
+    plan = plan_study(smoke.model_copy(update={"domains": domains}))
+    waiting = {name for name, (total, reused) in plan.counts().items() if reused < total}
+    assert waiting == {"warehouse", "report", "tracking"}
+
+
+def test_another_benchmark_leaves_probes_and_routing_alone(copied, smoke):
+    first = smoke.domains[0].model_copy(update={"benchmarks": smoke.domains[0].benchmarks[:1]})
+    plan = plan_study(smoke.model_copy(update={"domains": (first, *smoke.domains[1:])}))
+    counts = plan.counts()
+    for name in ("probes", "routing", "pathways", "memorization", "groups"):
+        assert counts[name][0] == counts[name][1], name
+    assert counts["benchmarks"] == (10, 0)
+
+
 def test_a_run_that_is_gone_from_mlflow_is_exported_again(copied, smoke, bodies):
     for file in copied.glob("mlflow.db*"):
         file.unlink()

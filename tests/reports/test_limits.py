@@ -78,7 +78,10 @@ def test_windows_that_are_the_whole_run_are_named():
         row_of("code", name="gappy", num_checkpoints=18),
         row_of("code", num_checkpoints=20, window="all"),
     ]
-    assert "In Code the window after the onset is the whole run, so it includes init" in told(rows)
+    assert (
+        "In Code the window after the onset is the whole run, so it includes the first checkpoints"
+        in told(rows)
+    )
     assert "whole run" not in told(rows[:2])
     assert "whole run" not in told([row_of(num_checkpoints=1, window=w) for w in (WINDOW, "all")])
 

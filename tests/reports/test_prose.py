@@ -89,6 +89,15 @@ def test_headline_follows_the_rows(correlations, separation, expected):
     assert expected in headline(evidence(correlations, separation))
 
 
+def test_headline_says_when_the_test_abstains_everywhere():
+    rows = [row_of(rho=None, p=None, holm=None, num_checkpoints=7)]
+    text = headline(evidence(rows, [compared()]))
+    assert "With at most 7 checkpoints after the onset the detrended test abstains" in text
+    assert "none both" not in text
+    some = headline(evidence([*rows, row_of("code")], [compared()]))
+    assert "abstains for every monitor" not in some
+
+
 def test_headline_says_when_there_is_nothing_to_follow():
     text = headline(evidence([row_of()], [compared()], risen=set()))
     assert "10 points or more above where it began and above the control, so" in text

@@ -143,6 +143,24 @@ def test_corpus_samples_need_a_nano_series(load):
     assert "takes samples from the nano corpus" in message(load, minimal(series=series))
 
 
+def test_probes_of_a_series_belong_to_a_domain_of_the_study(load, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"text": "a b"}\n')
+    jsonl = {"kind": "jsonl", "path": "p.jsonl"}
+    domains = [{"name": "math", "probes": jsonl}]
+    one = {"name": "main", "source": {"kind": "local", "path": "."}}
+    assert (
+        load(minimal(series=[{**one, "probes": {"math": jsonl}}], domains=domains))
+        .series[0]
+        .probes["math"]
+        .path
+        == tmp_path / "p.jsonl"
+    )
+    text = message(load, minimal(series=[{**one, "probes": {"law": jsonl}}], domains=domains))
+    assert "series 'main' has probes for law" in text
+    nano = {"name": "main", "source": {"kind": "nano"}, "probes": {"math": jsonl}}
+    assert "leave `probes` out" in message(load, minimal(series=[nano]))
+
+
 def test_a_study_needs_a_main_series(load):
     series = [{"name": "main", "role": "control", "source": {"kind": "nano"}}]
     assert "no series has role 'main'" in message(load, minimal(series=series))
