@@ -147,7 +147,8 @@ def report(
             err.print(f"there is no report of {spec.name} yet: grokpath run {study}")
             raise typer.Exit(INCOMPLETE)
         out.print(str(path), soft_wrap=True)
-        if _plan(spec).entries[-2].artifact is None:
+        made = _plan(spec).entries
+        if any(entry.step_name == "report" and entry.artifact is None for entry in made):
             err.print("it is older than the study file: run again to bring it up to date")
         if show:
             webbrowser.open(path.as_uri())

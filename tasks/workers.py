@@ -3,7 +3,7 @@
 Prefect's threads decide what runs; the bodies run here, one per process, because training and
 lm-eval spend much of their time in Python and threads would take turns. Prefect's own process
 runner was measured at about 100 ms per cached task, because it starts the task engine in the child;
-deciding in a thread costs about 20 ms and starts no child when everything is reused
+deciding in a thread costs about 40 ms and starts no child when everything is reused
 (docs/decisions/0002-worker-processes.md).
 
 Each worker computes with one thread, so results do not depend on the number of cores.

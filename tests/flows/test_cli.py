@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from studies.load import shipped_studies
+
 
 def grokpath(*words, cwd, root=None, env=None):
     return subprocess.run(
@@ -97,6 +99,16 @@ def test_report_says_where_it_is(finished, tmp_path):
     done = grokpath("report", "smoke", cwd=tmp_path, root=finished)
     assert done.returncode == 0
     assert done.stdout.strip() == str(finished / "smoke" / "report.html")
+
+
+def test_a_report_older_than_its_study_says_so(finished, tmp_path):
+    shipped = shipped_studies()["smoke"].read_text()
+    (tmp_path / "changed.yaml").write_text(shipped.replace("num_permutations: 199", "seed: 7"))
+    done = grokpath("report", "changed.yaml", cwd=tmp_path, root=finished)
+    assert done.returncode == 0
+    assert done.stdout.strip() == str(finished / "smoke" / "report.html")
+    assert "older than the study file" in done.stderr
+    assert "older" not in grokpath("report", "smoke", cwd=tmp_path, root=finished).stderr
 
 
 def test_report_before_there_is_one(tmp_path):
