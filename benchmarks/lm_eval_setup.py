@@ -23,7 +23,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from evals.harness import score
 from studies.base import parse_checkpoint_name
-from studies.spec import Benchmark, EvaluationSpec
+from studies.settings import EvaluationSpec
+from studies.spec import Benchmark
 
 METRICS = {"choice": "acc", "exact": "exact_match"}
 BATCH_SIZE = 512

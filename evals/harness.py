@@ -27,7 +27,8 @@ from lm_eval.tasks import TaskManager
 from transformers import set_seed
 
 from evals.results import BenchmarkResult, metric_key, read_result
-from studies.spec import Benchmark, EvaluationSpec
+from studies.settings import EvaluationSpec
+from studies.spec import Benchmark
 
 LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 MAX_REMEMBERED_TEXTS = 100_000

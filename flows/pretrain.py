@@ -15,7 +15,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.load import load_study
-from studies.spec import Runtime, Series, Study
+from studies.settings import Runtime
+from studies.spec import Series, Study
 from tasks.checkpoints import (
     find_checkpoints,
     keep_loss_curve,

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from studies.spec import Runtime
+from studies.settings import Runtime
 
 FINGERPRINT_LENGTH = 20
 CHUNK_BYTES = 1 << 20

@@ -83,8 +83,13 @@ class CorpusSpec(Frozen):
 
 
 class NanoModelSpec(Frozen):
-    """Shape of the nano OLMoE (transformers' OlmoeForCausalLM)."""
+    """Shape of the nano OLMoE (transformers' OlmoeForCausalLM), or of its dense twin."""
 
+    dense: bool = Field(
+        default=False,
+        description="A dense twin (LlamaForCausalLM): each layer's experts become one MLP of "
+        "top_k * intermediate_size neurons, as many as a token uses in the mixture.",
+    )
     hidden_size: int = Field(default=64, ge=8)
     num_layers: int = Field(default=4, ge=2, description="Consistency compares two.")
     num_heads: int = Field(default=4, ge=1)
@@ -132,6 +137,18 @@ class PretrainingSpec(Frozen):
     weight_decay: float = Field(default=5.0, ge=0.0, description="Matrices of attention, experts.")
     embedding_weight_decay: float = Field(default=1.0, ge=0.0, description="Embeddings and head.")
     router_weight_decay: float = Field(default=0.0, ge=0.0)
+    entropy_penalty: float = Field(
+        default=0.0,
+        description="Weight of the mean routing entropy (nats) in the loss: above 0 sharpens the "
+        "router, below 0 flattens it.",
+    )
+    dropped_experts: int = Field(
+        default=0,
+        ge=0,
+        description="Experts per layer whose weights are set to zero for good from drop_step on; "
+        "the router may still choose them.",
+    )
+    drop_step: int = Field(default=0, ge=0, description="Step after which they are dropped.")
     domain_shares: dict[str, float] = Field(
         default={"math": 0.4, "code": 0.2, "commonsense": 0.2, "chemistry": 0.2},
         description="Share of each batch drawn from each domain; sums to 1.",
@@ -175,6 +192,23 @@ class PretrainingSpec(Frozen):
             raise ValueError(
                 f"checkpoint step {self.checkpoint_steps[-1]} lies beyond num_steps "
                 f"{self.num_steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _interventions_fit(self) -> Self:
+        if self.model.dense and (self.entropy_penalty or self.dropped_experts):
+            raise ValueError(
+                "a dense model has no router: leave out entropy_penalty and dropped_experts"
+            )
+        if self.dropped_experts >= self.model.num_experts:
+            raise ValueError(
+                f"dropped_experts is {self.dropped_experts}, but only fewer than all "
+                f"{self.model.num_experts} experts of a layer can be dropped"
+            )
+        if self.dropped_experts and self.drop_step >= self.num_steps:
+            raise ValueError(
+                f"drop_step {self.drop_step} is not before the last step, {self.num_steps}"
             )
         return self
 

@@ -10,17 +10,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from studies.base import (
-    AutoOrPositive,
-    Frozen,
-    Seed,
-    Share,
-    Slug,
-    StudyName,
-    strictly_rising,
-    unique,
-)
+from studies.base import Frozen, Slug, StudyName, strictly_rising, unique
+from studies.frozen_router import FrozenRouterSpec
 from studies.nano_model import CorpusSpec, PretrainingSpec
+from studies.settings import (
+    AnalysisSpec,
+    BoundSpec,
+    ContaminationSpec,
+    EvaluationSpec,
+    GeneralizationSpec,
+    MemorizationSpec,
+    OnlineSpec,
+    PairingSpec,
+    PathwaysSpec,
+    RoutingSpec,
+    Runtime,
+    SensitivitySpec,
+)
 
 # ---------------------------------------------------------------- series and domains
 
@@ -81,10 +87,21 @@ class Series(Frozen):
     """A sequence of checkpoints of one training run, measured over the study's domains."""
 
     name: Slug
-    role: Literal["main", "control"] = Field(
-        default="main", description="A control says what the monitors do where nothing generalizes."
+    role: Literal["main", "control", "variant"] = Field(
+        default="main",
+        description="A control says what the monitors do where nothing generalizes; a variant "
+        "(another recipe, shape or seed) says whether what holds in the main series holds there.",
     )
     title: str = ""
+    control_for: Slug | None = Field(
+        default=None,
+        description="Of a control: the series it is the control of; every main series when left "
+        "out.",
+    )
+    variant: Slug = Field(
+        default="base",
+        description="Recipe of the series; series of one variant differ by their seed alone.",
+    )
     source: Annotated[NanoSource | LocalSource, Field(discriminator="kind")]
     probes: dict[str, JsonlSamples] = Field(
         default={},
@@ -123,103 +140,6 @@ class Domain(Frozen):
         return benchmarks
 
 
-# ---------------------------------------------------------------- what is measured, and how
-
-
-class RoutingSpec(Frozen):
-    """Extraction of routing weights and losses."""
-
-    max_length: int = Field(default=2048, ge=2, description="Tokens per sample; longer are cut.")
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    tokens: Literal["all", "inputs"] = Field(
-        default="all",
-        description="Whose routing is averaged: all tokens of a sample (the paper), or all but the "
-        "last, for models that were never fed the last one in training.",
-    )
-
-
-class PathwaysSpec(Frozen):
-    """Pathways and their distance (arXiv 2506.21551, sec. 4.1)."""
-
-    threshold: Share = Field(default=0.7, description="Cumulative routing weight, tau.")
-    max_pairs: int | None = Field(
-        default=None, ge=2, description="Pairs sampled per mean; all pairs when left out."
-    )
-    seed: Seed = Field(default=0, description="Seed of the pair sample.")
-
-
-class MemorizationSpec(Frozen):
-    """When a sample counts as memorized (arXiv 2506.21551, sec. 3.1 and App. B.1)."""
-
-    delta: float = Field(default=0.05, gt=0.0, description="Allowed distance to the final loss.")
-    epsilon: AutoOrPositive = Field(
-        default="auto", description="Loss threshold; auto scans per domain."
-    )
-    share_low: Share = 0.20
-    share_high: Share = 0.25
-    min_group_size: int = Field(default=5, ge=2, description="Smaller groups are not measured.")
-
-    @model_validator(mode="after")
-    def _shares_ordered(self) -> Self:
-        if self.share_low > self.share_high:
-            raise ValueError(f"share_low {self.share_low} is above share_high {self.share_high}")
-        return self
-
-
-class GeneralizationSpec(Frozen):
-    """When a benchmark document counts as generalized (arXiv 2506.21551, App. B.1)."""
-
-    min_mean: float = Field(
-        default=0.8, ge=0.0, lt=1.0, description="Mean correctness that must be exceeded."
-    )
-    max_errors: int = Field(default=1, ge=0)
-
-
-class EvaluationSpec(Frozen):
-    """How lm-eval is run on a checkpoint."""
-
-    num_fewshot: int | None = Field(
-        default=None, ge=0, description="Examples before each document; the task's own by default."
-    )
-    tasks_folder: Path | None = Field(
-        default=None,
-        description="Folder with lm-eval task files of your own; relative paths start at the "
-        "study file. The nano series bring theirs.",
-    )
-    limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
-    seed: Seed = 1234
-
-
-class AnalysisSpec(Frozen):
-    """Monitors against accuracy, and the generalization bound."""
-
-    moving_average_window: int = Field(default=3, ge=1, description="In checkpoints.")
-    num_permutations: int = Field(default=9999, ge=99)
-    num_bootstrap: int = Field(default=2000, ge=100)
-    seed: Seed = 0
-    significance: Share = Field(default=0.05, description="Level of the verdict.")
-
-
-class BoundSpec(Frozen):
-    """Terms of the excess-risk bound (arXiv 2506.21551, sec. 4.4), gating kernel."""
-
-    ridge: float = Field(default=1.0, gt=0.0, description="lambda.")
-    noise_variance: float = Field(default=1.0, gt=0.0, description="sigma squared.")
-    confidence: float = Field(
-        default=0.05, gt=0.0, lt=1.0, description="delta: the bound fails with this chance."
-    )
-
-
-class Runtime(Frozen):
-    """Where and how fast; never part of an identity."""
-
-    workers: int = Field(
-        default=2, ge=1, le=256, description="Processes that train, extract and score side by side."
-    )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: int = Field(default=512, ge=1, description="Samples per forward pass.")
-
-
 class Study(Frozen):
     """The whole question: series of checkpoints, domains, and how they are measured."""
 
@@ -232,9 +152,18 @@ class Study(Frozen):
     pathways: PathwaysSpec = PathwaysSpec()
     memorization: MemorizationSpec = MemorizationSpec()
     generalization: GeneralizationSpec = GeneralizationSpec()
+    contamination: ContaminationSpec = ContaminationSpec()
+    pairing: PairingSpec = PairingSpec()
+    sensitivity: SensitivitySpec | None = Field(
+        default=SensitivitySpec(), description="null leaves it out; it costs distances anew."
+    )
     evaluation: EvaluationSpec = EvaluationSpec()
     analysis: AnalysisSpec = AnalysisSpec()
     bound: BoundSpec = BoundSpec()
+    online: OnlineSpec = OnlineSpec()
+    frozen_router: FrozenRouterSpec | None = Field(
+        default=None, description="The experiment of App. C.4 beside the study; null leaves it out."
+    )
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")
@@ -243,6 +172,7 @@ class Study(Frozen):
         unique("domain", [domain.name for domain in self.domains])
         if not any(series.role == "main" for series in self.series):
             raise ValueError("no series has role 'main'; the study needs one to judge")
+        self._check_controls()
         nano = all(series.source.kind == "nano" for series in self.series)
         for domain in self.domains:
             uses_corpus = "corpus" in {
@@ -269,6 +199,23 @@ class Study(Frozen):
                     )
                 self._check_nano_domains(series.source)
         return self
+
+    def _check_controls(self) -> None:
+        roles = {series.name: series.role for series in self.series}
+        for series in self.series:
+            if series.control_for is None:
+                continue
+            if series.role != "control":
+                raise ValueError(
+                    f"series {series.name!r} has control_for, but its role is {series.role!r}; "
+                    "only a control is the control of another series"
+                )
+            if roles.get(series.control_for, "control") == "control":
+                others = sorted(name for name, role in roles.items() if role != "control")
+                raise ValueError(
+                    f"series {series.name!r} is the control for {series.control_for!r}, expected "
+                    f"one of {', '.join(others)}"
+                )
 
     def _check_nano_domains(self, source: NanoSource) -> None:
         known = sorted(source.pretraining.domain_shares)

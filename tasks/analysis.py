@@ -11,12 +11,7 @@ import pyarrow.parquet as pq
 from store.artifacts import Artifact
 from store.identity import Label
 from store.tensors import load_routing
-from studies.spec import (
-    AnalysisSpec,
-    GeneralizationSpec,
-    MemorizationSpec,
-    Runtime,
-)
+from studies.settings import AnalysisSpec, GeneralizationSpec, MemorizationSpec, Runtime
 from tasks.step import step
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
-from studies.spec import Benchmark, EvaluationSpec, Runtime
+from studies.settings import EvaluationSpec, Runtime
+from studies.spec import Benchmark
 from tasks.step import step
 
 

@@ -11,7 +11,8 @@ from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from studies.base import checkpoint_name
 from studies.nano_model import CorpusSpec, PretrainingSpec
-from studies.spec import LocalSource, Runtime, Series
+from studies.settings import Runtime
+from studies.spec import LocalSource, Series
 from tasks.plan import current_plan
 from tasks.step import step
 from tasks.workers import report

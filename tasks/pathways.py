@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from store.tensors import load_routing
-from studies.spec import BoundSpec, MemorizationSpec, PathwaysSpec, Runtime
+from studies.settings import BoundSpec, MemorizationSpec, PathwaysSpec, Runtime
 from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
 from tasks.workers import report

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
-from studies.spec import CorpusSamples, JsonlSamples, Runtime
+from studies.settings import Runtime
+from studies.spec import CorpusSamples, JsonlSamples
 from tasks.step import step
 
 SCHEMA = pa.schema(

@@ -11,7 +11,8 @@ import yaml
 from store import artifacts
 from store.artifacts import Artifact
 from store.identity import canonical_json
-from studies.spec import Domain, Runtime, Study
+from studies.settings import Runtime
+from studies.spec import Domain, Study
 from tasks.step import step
 
 WAREHOUSE = "warehouse.duckdb"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from store.artifacts import Artifact
-from studies.spec import Runtime
+from studies.settings import Runtime
 from tasks.publish import WAREHOUSE
 from tasks.step import step
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
 from store.tensors import RoutingTensors, load_routing, save_routing
-from studies.spec import RoutingSpec, Runtime
+from studies.settings import RoutingSpec, Runtime
 from tasks.step import step
 from tasks.workers import report
 

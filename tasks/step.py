@@ -34,7 +34,7 @@ from prefect.tasks import Task
 from store import artifacts
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
-from studies.spec import Runtime
+from studies.settings import Runtime
 from tasks import workers
 from tasks.plan import Planned, current_plan
 

@@ -16,7 +16,8 @@ from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
 from evals import harness
 from evals.harness import score
 from evals.results import BenchmarkResult
-from studies.spec import Benchmark, EvaluationSpec
+from studies.settings import EvaluationSpec
+from studies.spec import Benchmark
 
 BENCHMARKS = [
     Benchmark(name="nano_math_exact", metric="exact_match"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from store.artifacts import Artifact, Checkpoint
 from store.identity import IdentityError, Label, canonical, canonical_json, fingerprint
-from studies.spec import JsonlSamples, PathwaysSpec, Runtime
+from studies.settings import PathwaysSpec, Runtime
+from studies.spec import JsonlSamples
 
 JSON = st.recursive(
     st.none()
@@ -122,7 +123,7 @@ def test_what_is_not_there_has_no_content_to_be_known_by(tmp_path):
 
 def test_another_process_finds_the_same_fingerprint():
     code = (
-        "from store.identity import fingerprint; from studies.spec import PathwaysSpec; "
+        "from store.identity import fingerprint; from studies.settings import PathwaysSpec; "
         "print(fingerprint('s', 1, {'p': PathwaysSpec(), 'x': 0.1, 'y': 'é'}))"
     )
     there = subprocess.run(

@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from store import artifacts
 from studies.nano_model import CorpusSpec
-from studies.spec import Runtime
+from studies.settings import Runtime
 from tasks import workers
 from tasks.checkpoints import make_benchmark_items, make_corpus
 from tasks.plan import planning

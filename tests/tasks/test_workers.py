@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from studies.nano_model import CorpusSpec
-from studies.spec import Runtime
+from studies.settings import Runtime
 from tasks import workers
 
 JOB = workers.Job("tasks.checkpoints", "make_corpus", "corpus", "corpus for a test", "unused")
