@@ -72,11 +72,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Axis:
-    """The vertical axis: d3 number format, and the range when the panels share one."""
+    """The axes: d3 number format and shared range of the values, and the titles where given."""
 
     format: str = ".3~g"
     domain: tuple[float, float] | None = None
     zero: bool = False
+    x_title: str = ""
+    y_title: str = ""
 
 
 def ramp_colour(position: float) -> str:
@@ -225,25 +227,17 @@ def chart_config(font: str) -> dict[str, Any]:
 
 
 def save_figure(
-    name: str,
-    title: str,
-    panels: Sequence[Panel],
-    lines: Sequence[Line],
-    axis: Axis,
-    folder: Path,
-    *,
-    columns: int = 2,
+    name: str, title: str, specs: Sequence[dict[str, Any]], folder: Path, *, columns: int = 2
 ) -> tuple[Path, Path]:
-    """Write `<name>.png` and `<name>.svg`: all panels side by side under one title and legend."""
-    width, height = (360, 180) if columns < 3 else (200, 110)
-    specs = panel_specs(panels, lines, axis, width=width, height=height, legend=True)
-    for spec, panel in zip(specs, panels, strict=True):
-        spec["title"] = panel.full_title
+    """Write `<name>.png` and `<name>.svg`: all panels side by side under one title.
+
+    Each of `specs` is the Vega-Lite of a panel, with its own title, width and height.
+    """
     config = chart_config("Arial, Liberation Sans, DejaVu Sans, sans-serif")
     # Fitting is for single charts; a concatenation grows with its parts.
     config = {name: value for name, value in config.items() if name != "autosize"}
     figure = {
-        "concat": specs,
+        "concat": list(specs),
         "columns": columns,
         "spacing": 24,
         "title": {"text": title, "fontSize": 16, "offset": 14},

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reports.charts import (
@@ -13,14 +14,18 @@ from reports.charts import (
     Axis,
     Line,
     Panel,
+    panel_specs,
     ramp_colour,
+    save_figure,
 )
 from reports.questions import Question
+from reports.shapes import heat_specs, scatter_specs
 
 Row = dict[str, Any]
 Read = Callable[[str], list[Row]]
 
 MAX_COLUMNS = 4
+DRAWN_BY = {"curve": panel_specs, "scatter": scatter_specs, "matrix": heat_specs}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,16 @@ class Figure:
     panels: tuple[Panel, ...]
     lines: tuple[Line, ...]
     axis: Axis
+
+    @property
+    def anchor(self) -> str:
+        """Where it stands on the page."""
+        return f"figure-{self.question.name}"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything was drawn."""
+        return bool(self.drawn)
 
     @property
     def drawn(self) -> tuple[Panel, ...]:
@@ -77,17 +92,40 @@ def make_figure(question: Question, read: Read, names: Names) -> Figure:
     """Ask the warehouse and sort the answer into panels and lines."""
     rows = read(question.sql)
     keys = _ordered({tuple(row[p] for p in question.panels) for row in rows}, question, names)
-    lines = _lines(question, rows, names)
+    lines = {} if question.kind == "matrix" else _lines(question, rows, names)
     answers: dict[tuple[Any, ...], list[dict[str, Any]]] = {key: [] for key in keys}
     for row in rows:
-        point = {
-            "line": lines[row[question.line]].label,
-            "step": row["step"],
-            "value": float(f"{row['value']:.6g}"),
-        }
-        answers[tuple(row[p] for p in question.panels)].append(point)
+        answers[tuple(row[p] for p in question.panels)].append(_point(question, row, lines))
     panels = _panels(question, answers, names)
     return Figure(question, panels, tuple(lines.values()), _axis(question, rows))
+
+
+def specs_of(
+    figure: Figure, *, width: int | str, height: int, legend: bool = False
+) -> list[dict[str, Any]]:
+    """Vega-Lite of every panel of a figure that holds anything."""
+    draw = DRAWN_BY[figure.question.kind]
+    return draw(figure.drawn, figure.lines, figure.axis, width=width, height=height, legend=legend)
+
+
+def save(figure: Figure, folder: Path) -> None:
+    """Write the figure as PNG and SVG, named as its question."""
+    width, height = (360, 180) if figure.columns < 3 else (200, 110)
+    specs = specs_of(figure, width=width, height=height, legend=True)
+    for spec, panel in zip(specs, figure.drawn, strict=True):
+        spec["title"] = panel.full_title
+    question = figure.question
+    save_figure(question.name, question.title, specs, folder, columns=figure.columns)
+
+
+def _point(question: Question, row: Row, lines: Mapping[Any, Line]) -> dict[str, Any]:
+    value = float(f"{row['value']:.6g}")
+    if question.kind == "matrix":
+        return {"x": row["x"], "y": row["y"], "value": value}
+    label = lines[row[question.line]].label
+    if question.kind == "scatter":
+        return {"line": label, "x": float(f"{row['x']:.6g}"), "value": value}
+    return {"line": label, "step": row["step"], "value": value}
 
 
 def _panels(
@@ -152,8 +190,10 @@ def series_lines(names: Names) -> dict[str, Line]:
 
 
 def _axis(question: Question, rows: Sequence[Row]) -> Axis:
+    titles = {"x_title": question.x_title, "y_title": question.y_title}
     if question.domain or not question.shared or not rows:
-        return Axis(question.format, question.domain, question.zero)
+        return Axis(question.format, question.domain, question.zero, **titles)
     values = [row["value"] for row in rows]
     low = min(0.0, *values) if question.zero else min(values)
-    return Axis(question.format, (float(f"{low:.6g}"), float(f"{max(values):.6g}")), question.zero)
+    span = (float(f"{low:.6g}"), float(f"{max(values):.6g}"))
+    return Axis(question.format, span, question.zero, **titles)

@@ -17,21 +17,22 @@ import yaml
 from markupsafe import Markup
 
 from reports import words
+from reports.answers import TABLES
 from reports.charts import (
     DARK,
     VEGA_LITE,
     chart_config,
-    panel_specs,
-    save_figure,
     step_ticks,
 )
+from reports.contents import counterparts, sections_with_content
 from reports.evidence import RISE, Evidence, rising
-from reports.figures import Figure, Names, Read, Row, make_figure, series_lines
+from reports.figures import Figure, Names, Read, Row, make_figure, save, series_lines, specs_of
 from reports.headline import headline
 from reports.limits import limits
 from reports.order import ORDER_SQL, order_of_events
 from reports.prose import findings, separation_mark
 from reports.questions import QUESTIONS
+from reports.tables import ReadTable, by_section, read_table
 from store.warehouse import query
 
 FOLDER = Path(__file__).parent
@@ -80,27 +81,19 @@ def build_report(database: Path, out: Path) -> None:
         rows: list[Row] = query(database, sql).to_pylist()
         return rows
 
-    figures, names = read_figures(read)
+    figures, tables, names = read_answers(read)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.html").write_text(render(read, figures, names), encoding="utf-8")
+    (out / "report.html").write_text(render(read, figures, tables, names), encoding="utf-8")
     folder = out / "figures"
     for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
         old.unlink()
     for figure in figures:
         if figure.drawn:
-            save_figure(
-                figure.question.name,
-                figure.question.title,
-                figure.drawn,
-                figure.lines,
-                figure.axis,
-                folder,
-                columns=figure.columns,
-            )
+            save(figure, folder)
 
 
-def read_figures(read: Read) -> tuple[list[Figure], Names]:
-    """Every figure of the report, drawn or missing, and the names the study gives to things."""
+def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:
+    """Every figure and table, there or missing, and the names the study gives to things."""
     series = read("select * from series order by position")
     domains = read("select * from domains order by position")
     names = Names(
@@ -108,7 +101,8 @@ def read_figures(read: Read) -> tuple[list[Figure], Names]:
         series={row["series"]: _series_label(row["series"], row["title"]) for row in series},
         roles={row["series"]: row["role"] for row in series},
     )
-    return [make_figure(question, read, names) for question in QUESTIONS], names
+    figures = [make_figure(question, read, names) for question in QUESTIONS]
+    return figures, [read_table(question, read, names) for question in TABLES], names
 
 
 def _series_label(name: str, title: str) -> str:
@@ -117,7 +111,7 @@ def _series_label(name: str, title: str) -> str:
     return title if title.startswith(name) else f"{name} ({title})"
 
 
-def render(read: Read, figures: list[Figure], names: Names) -> str:
+def render(read: Read, figures: list[Figure], tables: list[ReadTable], names: Names) -> str:
     """The page as HTML text."""
     studies = read("select * from study")
     if len(studies) != 1:
@@ -144,7 +138,10 @@ def render(read: Read, figures: list[Figure], names: Names) -> str:
     charts: dict[str, Any] = {}
     context = {
         "study": studies[0],
-        "sections": _sections(figures, charts, counter),
+        "contents": sections_with_content([*figures, *tables]),
+        "drawn": _sections(figures, charts, counter),
+        "written": by_section(tables),
+        "counterparts": counterparts([*figures, *tables]),
         "legend": list(series_lines(names).values()),
         "names": names,
         "steps": steps,
@@ -185,10 +182,7 @@ def _sections(
     sections: dict[str, list[dict[str, Any]]] = {}
     for figure in figures:
         height = 210 if figure.columns <= 2 else 140
-        specs = panel_specs(
-            figure.drawn, figure.lines, figure.axis, width="container", height=height
-        )
-        drawn = iter(specs)
+        drawn = iter(specs_of(figure, width="container", height=height))
         panels: list[dict[str, Any]] = []
         for panel in figure.panels:
             identity = f"chart-{next(counter)}" if panel.rows else ""

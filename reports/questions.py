@@ -1,15 +1,22 @@
-"""Which figures a report has; each is one SQL query whose rows become lines over steps.
+"""Which figures a report has; each is one SQL query whose rows become lines, points or cells.
 
-A query answers with `step`, `value` and the columns named in `panels` (one small chart per value)
-and `line` (one line per value). What is drawn can so be had again with `grokpath sql`.
+A query answers with `value`, the columns named in `panels` (one small chart per value), and what
+its `kind` needs: `step` and the column `line` (one line per value) for a curve, `x` and `line` for
+a scatter, `x` and `y` for a matrix. What is drawn can so be had again with `grokpath sql`.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["curve", "scatter", "matrix"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A figure before it is drawn: where it stands, what it asks, how it is told."""
+    """A figure before it is drawn: where it stands, what it asks, how it is told.
+
+    `paper` names its counterpart in arXiv 2506.21551, such as "Figure 4"; empty where it has none.
+    """
 
     name: str
     section: str
@@ -23,6 +30,10 @@ class Question:
     zero: bool = False
     shared: bool = True
     domain: tuple[float, float] | None = None
+    kind: Kind = "curve"
+    x_title: str = ""
+    y_title: str = ""
+    paper: str = ""
 
 
 def _curve(monitor: str) -> str:
