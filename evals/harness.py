@@ -26,7 +26,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import set_seed
 
-from evals.results import BenchmarkResult, metric_key, read_result
+from evals.results import BenchmarkResult, document_id_of, metric_key, read_result
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 
@@ -101,6 +101,51 @@ def score(
             log_samples=True,
         )
         return [read_result(b, tasks[b.name], outcome) for b in benchmarks]
+
+
+def document_texts(
+    benchmarks: Sequence[Benchmark], *, include_path: Path | None, settings: EvaluationSpec
+) -> list[dict[str, Any]]:
+    """Prompt and right answer of every document, as lm-eval builds them, without scoring.
+
+    Returns
+    -------
+    list of dict
+        `benchmark`, `document_id` (as in the results of :func:`score`), `prompt` and `target`; a
+        document with several right answers has the first.
+    """
+    if not benchmarks:
+        return []
+    names = tuple(dict.fromkeys(benchmark.name for benchmark in benchmarks))
+    with _ONE_AT_A_TIME, _quiet():
+        tasks = _tasks(names, include_path, settings.num_fewshot)
+        return [
+            {
+                "benchmark": name,
+                "document_id": document_id_of(document, place),
+                "prompt": _prompt(task, document),
+                "target": _target(task, document),
+            }
+            for name, task in tasks.items()
+            for place, document in enumerate(task.eval_docs)
+            if settings.limit is None or place < settings.limit
+        ]
+
+
+def _prompt(task: Any, document: Any) -> str:
+    prompt = task.doc_to_text(document)
+    if getattr(task, "multiple_input", False):  # what comes first is chosen, not what follows
+        prompt = task.doc_to_choice(document)[prompt]
+    return str(prompt)
+
+
+def _target(task: Any, document: Any) -> str:
+    target = task.doc_to_target(document)
+    if isinstance(target, list):
+        target = target[0]
+    if isinstance(target, int) and task.OUTPUT_TYPE == "multiple_choice":
+        target = task.doc_to_choice(document)[target]
+    return f"{task.config.target_delimiter}{target}"
 
 
 # ---------------------------------------------------------------- tasks, kept between calls

@@ -78,6 +78,12 @@ def short_key(key: str) -> str:
     return key.removesuffix(",none")
 
 
+def document_id_of(document: Any, position: int) -> int:
+    """Number of a document: the integer `document_id` of its data, else its position."""
+    given = document.get("document_id") if isinstance(document, Mapping) else None
+    return given if isinstance(given, int) else position
+
+
 def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> BenchmarkResult:
     """Read one benchmark from what `lm_eval.evaluate` returned.
 
@@ -154,13 +160,12 @@ def _check_log_likelihoods(benchmark: Benchmark, samples: list[dict[str, Any]]) 
 
 def _document(task: Any, metric: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     doc = sample["doc"]
-    given = doc.get("document_id") if isinstance(doc, Mapping) else None
     if task.OUTPUT_TYPE == "multiple_choice":
         target, response = _chosen(task, metric, sample)
     else:
         target, response = sample["target"], sample["filtered_resps"][0]
     return {
-        "document_id": given if isinstance(given, int) else sample["doc_id"],
+        "document_id": document_id_of(doc, sample["doc_id"]),
         "target": _text(target),
         "response": _text(response),
     }

@@ -80,6 +80,37 @@ def gating_features(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
     return weights_NLK.reshape(num_samples, -1) / math.sqrt(num_layers)
 
 
+def kernel_features(kernel_NN: ArrayLike) -> NDArray[np.float64]:
+    """Return features [N, N] whose products are a given kernel, e.g. the tangent kernel.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not a finite symmetric matrix, or not positive semi-definite beyond
+        rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = kernel_features([[2.0, 1.0], [1.0, 2.0]])
+    >>> (features @ features.T).round(12).tolist()
+    [[2.0, 1.0], [1.0, 2.0]]
+    """
+    kernel_NN = np.asarray(kernel_NN, dtype=np.float64)
+    if kernel_NN.ndim != 2 or kernel_NN.shape[0] != kernel_NN.shape[1]:
+        raise ValueError(f"the kernel has shape {kernel_NN.shape}, expected a square matrix")
+    scale = float(np.abs(kernel_NN).max(initial=0.0))
+    if not np.isfinite(scale) or np.abs(kernel_NN - kernel_NN.T).max() > 1e-5 * scale:
+        raise ValueError("the kernel is not a finite symmetric matrix")
+    values_N, vectors_NN = np.linalg.eigh((kernel_NN + kernel_NN.T) / 2)
+    if values_N.min() < -1e-4 * max(values_N.max(), 1e-300):
+        raise ValueError(
+            f"the kernel has an eigenvalue of {values_N.min():.3g}, expected none below 0"
+        )
+    features_NN: NDArray[np.float64] = vectors_NN * np.sqrt(np.maximum(values_N, 0.0))
+    return features_NN
+
+
 def effective_dimension(features_NF: ArrayLike, ridge: float) -> float:
     """Effective dimension Tr(H (H + ridge I)^-1) of the kernel H = Phi Phi^T.
 

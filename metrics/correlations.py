@@ -34,6 +34,8 @@ class CorrelationResult:
     pearson_low, pearson_high : float or None
         95 % percentile bootstrap interval over checkpoints. It ignores serial dependence and is
         therefore too narrow for trending series.
+    pearson_loo_low, pearson_loo_high : float or None
+        Smallest and largest Pearson correlation when one checkpoint is left out.
     pearson_p : float or None
         Two-sided permutation p-value, exact up to 8 checkpoints. It asks whether the order is
         random, and any two trends are not: no evidence by itself.
@@ -41,6 +43,8 @@ class CorrelationResult:
         The smallest ``pearson_p`` these checkpoints and this many permutations can reach.
     partial_pearson : float or None
         Pearson correlation after a straight line in log(1 + step) is taken out of both series.
+    linear_slope, linear_intercept : float or None
+        b and a of the fit accuracy = a + b * monitor.
     linear_r2, linear_mse : float or None
         Fit accuracy = a + b * monitor: explained share in [0, 1], and mean squared error in
         squared accuracy units. Neither depends on the monitor's unit.
@@ -61,9 +65,13 @@ class CorrelationResult:
     spearman: float | None = None
     pearson_low: float | None = None
     pearson_high: float | None = None
+    pearson_loo_low: float | None = None
+    pearson_loo_high: float | None = None
     pearson_p: float | None = None
     smallest_p: float | None = None
     partial_pearson: float | None = None
+    linear_slope: float | None = None
+    linear_intercept: float | None = None
     linear_r2: float | None = None
     linear_mse: float | None = None
     difference_pearson: float | None = None
@@ -201,6 +209,8 @@ def correlate(
     verdict = detrended_test(
         monitor_T, accuracy_T, steps_T, seed=seed, num_permutations=num_permutations
     )
+    left_out = _leave_one_out(monitor_T, accuracy_T)
+    slope = r * float(accuracy_T.std()) / float(monitor_T.std())
     missing = ["no bootstrap interval: most resamples are constant"] if interval is None else []
     missing += ["no partial correlation: a series is a line in log step"] if partial is None else []
     return CorrelationResult(
@@ -209,9 +219,13 @@ def correlate(
         spearman=pearson(rankdata(monitor_T), rankdata(accuracy_T)),
         pearson_low=interval[0] if interval else None,
         pearson_high=interval[1] if interval else None,
+        pearson_loo_low=min(left_out),
+        pearson_loo_high=max(left_out),
         pearson_p=permuted.p_value,
         smallest_p=permuted.smallest_p,
         partial_pearson=partial,
+        linear_slope=slope,
+        linear_intercept=float(accuracy_T.mean()) - slope * float(monitor_T.mean()),
         linear_r2=r**2,
         linear_mse=float(np.var(accuracy_T)) * (1 - r**2),
         difference_pearson=verdict.statistic_pearson,
@@ -262,6 +276,13 @@ def _why_not(monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]) ->
         if np.ptp(values_T) <= 1e-12 * np.max(np.abs(values_T)):
             return f"the {name} is constant"
     return ""
+
+
+def _leave_one_out(monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]) -> list[float]:
+    """Pearson correlation without each of the checkpoints in turn."""
+    return [
+        pearson(np.delete(monitor_T, at), np.delete(accuracy_T, at)) for at in range(len(monitor_T))
+    ]
 
 
 def _partial_pearson(

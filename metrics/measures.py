@@ -7,13 +7,19 @@ Shape suffixes: N samples, L MoE layers, K experts per layer, D hidden size.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.bound import BoundTerms, bound_terms, gating_features, one_hot_targets
+from metrics.bound import (
+    BoundTerms,
+    bound_terms,
+    gating_features,
+    kernel_features,
+    one_hot_targets,
+)
 from metrics.consistency import (
     MAX_ILL_CONDITIONED_SHARE,
     ConsistencyScores,
@@ -82,6 +88,26 @@ def domain_rows(
     ]
 
 
+def group_rows(
+    routing_weights_NLK: NDArray[np.floating],
+    router_weights_LKD: NDArray[np.floating],
+    losses_N: NDArray[np.floating],
+    settings: PairSettings,
+) -> list[Row]:
+    """Distance, consistency and mean loss of a group of samples memorized at one step."""
+    num_samples = len(routing_weights_NLK)
+    smooth = _consistency_rows(routing_weights_NLK, router_weights_LKD)
+    return [
+        *distance_rows(routing_weights_NLK, settings, scope="group"),
+        *(
+            replace(row, scope="group")
+            for row in smooth
+            if row.scope == "domain" and not row.metric.endswith("_centred")
+        ),
+        Row("group", "training_loss", float(np.mean(losses_N)), num_samples),
+    ]
+
+
 def sample_rows(
     routing_weights_NLK: NDArray[np.floating],
     router_weights_LKD: NDArray[np.floating],
@@ -113,7 +139,7 @@ def domain_bound(
     noise_variance: float,
     confidence: float,
 ) -> BoundTerms:
-    """Terms of the excess-risk bound with the gating kernel.
+    """Terms of the excess-risk bound with the gating kernel (see also :func:`tangent_bound`).
 
     The paper leaves the regression target of a language model open. Where every sample has one
     answer token, the target is the centred one-hot answer, which is the same at every checkpoint;
@@ -121,6 +147,24 @@ def domain_bound(
     """
     return bound_terms(
         gating_features(routing_weights_NLK),
+        None if answers_N is None else one_hot_targets(answers_N),
+        ridge=ridge,
+        noise_variance=noise_variance,
+        confidence=confidence,
+    )
+
+
+def tangent_bound(
+    kernel_NN: NDArray[np.floating],
+    answers_N: Sequence[int] | None,
+    *,
+    ridge: float,
+    noise_variance: float,
+    confidence: float,
+) -> BoundTerms:
+    """The same terms with the experts' tangent kernel (mean diagonal 1) of some samples."""
+    return bound_terms(
+        kernel_features(kernel_NN),
         None if answers_N is None else one_hot_targets(answers_N),
         ridge=ridge,
         noise_variance=noise_variance,

@@ -6,6 +6,7 @@ Shape legend: N samples, T checkpoints.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -196,6 +197,27 @@ def earliest_steps(reached_NT: NDArray[np.bool_], steps_T: NDArray[np.int64]) ->
     [10, -1]
     """
     return np.where(reached_NT.any(axis=1), steps_T[reached_NT.argmax(axis=1)], NEVER)
+
+
+def scan_row(
+    losses_NT: ArrayLike, steps_T: ArrayLike, epsilon: float, delta: float
+) -> dict[str, Any]:
+    """What one pair of thresholds makes of the samples: a row of the table `epsilon_scan`.
+
+    Share memorized before the last checkpoint (which compares a loss with itself), number of
+    different memorization steps, and their median; arXiv 2506.21551, App. E.3 varies epsilon from
+    1.5 to 2.0 and delta from 0.03 to 0.05.
+    """
+    found_N = memorization_steps(losses_NT, steps_T, epsilon, delta)
+    memorized_N = found_N[found_N != NEVER]
+    last = int(np.asarray(steps_T)[-1])
+    return {
+        "epsilon": epsilon,
+        "delta": delta,
+        "share_memorized": float((memorized_N < last).sum() / len(found_N)),
+        "num_groups": len(np.unique(memorized_N)),
+        "median_step": float(np.median(memorized_N)) if len(memorized_N) else None,
+    }
 
 
 def group_sizes(steps_N: NDArray[np.int64]) -> dict[int, int]:

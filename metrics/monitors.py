@@ -6,7 +6,7 @@ whether it tells the main series from a control in which nothing can generalize.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,158 +20,15 @@ from metrics.correlations import (
     moving_average,
 )
 from metrics.detrended import detrended_test
+from metrics.measure import Measure
+from metrics.registry import REGISTRY
 from metrics.separation import separate
 
 ACCURACY = "accuracy"
-PAPER = "arXiv 2506.21551"
 
 
-@dataclass(frozen=True)
-class Monitor:
-    """One monitor; `expected_direction` is the sign of its correlation with accuracy."""
-
-    monitor: str
-    title: str
-    unit: str
-    expected_direction: int
-    source: str
-    formula: str
-
-    def row(self) -> dict[str, Any]:
-        """As a row of the table `monitors`."""
-        return asdict(self)
-
-
-MONITORS = (
-    Monitor(
-        "pathway_distance",
-        "pathway distance",
-        "characters",
-        -1,
-        f"{PAPER}, sec. 4.1",
-        "mean Levenshtein distance of pathway strings over all pairs of samples",
-    ),
-    Monitor(
-        "pathway_distance_normalized",
-        "pathway distance, length-normalised",
-        "share",
-        -1,
-        "ours, after " + PAPER,
-        "the same, each distance divided by the longer of the two strings",
-    ),
-    Monitor(
-        "pathway_distance_expert",
-        "pathway distance, per expert",
-        "experts",
-        -1,
-        f"{PAPER}, sec. 4.1 (the unit of its per-layer figure)",
-        "mean Levenshtein distance with one symbol per (layer, expert)",
-    ),
-    Monitor(
-        "pathway_distance_expert_normalized",
-        "pathway distance, per expert, length-normalised",
-        "share",
-        -1,
-        "ours, after " + PAPER,
-        "the same, each distance divided by the longer of the two pathways",
-    ),
-    Monitor(
-        "pathway_consistency_median",
-        "pathway consistency, median",
-        "ratio",
-        1,
-        f"{PAPER}, sec. 4.2 (as 1 - C_i)",
-        "median over samples of mean_l cos(e_l, e_l+1) / (max_l cos(e_l, e_l+1) + 1e-8)",
-    ),
-    Monitor(
-        "pathway_consistency_mean",
-        "pathway consistency, mean",
-        "ratio",
-        1,
-        f"{PAPER}, sec. 4.2 (as 1 - C_i)",
-        "the same ratio, mean over samples; unreliable where samples are ill-conditioned",
-    ),
-    Monitor(
-        "layer_cosine",
-        "cosine of neighbouring layers",
-        "cosine",
-        1,
-        "ours: the numerator of the paper's ratio",
-        "mean over samples and layers of cos(e_l, e_l+1)",
-    ),
-    Monitor(
-        "layer_cosine_centred",
-        "cosine of neighbouring layers, centred",
-        "cosine",
-        1,
-        "ours: unchanged when one vector is added to all rows of a router",
-        "the same with each router's rows centred",
-    ),
-    Monitor(
-        "effective_dimension",
-        "effective dimension of the routing kernel",
-        "dimensions",
-        -1,
-        f"ours, after {PAPER}, sec. 4.4 (gating kernel); sign inferred from App. C.4",
-        "Tr(H (H + ridge I)^-1), H = mean over layers of the inner products of routing weights",
-    ),
-    Monitor(
-        "pathway_length",
-        "pathway length",
-        "experts",
-        0,
-        "ours: a control for the distance",
-        "mean number of experts in a pathway",
-    ),
-    Monitor(
-        "routing_entropy",
-        "routing entropy",
-        "nats",
-        0,
-        f"{PAPER}, App. E.5",
-        "entropy of the routing weights, mean over layers and samples",
-    ),
-    Monitor(
-        "hellinger_spread",
-        "Hellinger spread of routing weights",
-        "squared distance",
-        0,
-        "ours: a distance without threshold or strings",
-        "mean squared Hellinger distance over pairs of samples, mean over layers",
-    ),
-    Monitor(
-        "routing_variance",
-        "routing variance",
-        "variance",
-        0,
-        "ours: a distance without threshold or strings",
-        "variance over samples, summed over experts, mean over layers",
-    ),
-    Monitor(
-        "training_loss",
-        "training loss",
-        "nats per token",
-        -1,
-        f"{PAPER}, sec. 4.3",
-        "mean loss of the probe samples",
-    ),
-    Monitor(
-        "training_loss_moving_average",
-        "training loss, moving average",
-        "nats per token",
-        -1,
-        f"{PAPER}, sec. 4.3",
-        "mean of the training loss over the last checkpoints",
-    ),
-    Monitor(
-        "validation_loss",
-        "validation loss",
-        "nats per token",
-        -1,
-        f"{PAPER}, sec. 4.3",
-        "mean loss of held-out samples",
-    ),
-)
+MONITORS: tuple[Measure, ...] = tuple(one for one in REGISTRY.values() if one.monitored)
+"""Every measure that is held against accuracy."""
 
 
 def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
@@ -187,9 +44,31 @@ def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
     return pd.concat([curves, *averaged], ignore_index=True)
 
 
+def controls_of(roles: dict[str, str], control_for: dict[str, str | None]) -> dict[str, list[str]]:
+    """Names of the controls of every series that is none, in the study's order.
+
+    `control_for` names the series a control belongs to; one that belongs to none in particular is
+    the control of every main series.
+
+    >>> controls_of({"a": "main", "b": "variant", "c": "control"}, {"c": None})
+    {'a': ['c'], 'b': []}
+    """
+    controls = [name for name, role in roles.items() if role == "control"]
+    return {
+        name: [
+            control
+            for control in controls
+            if control_for.get(control) == name
+            or (control_for.get(control) is None and role == "main")
+        ]
+        for name, role in roles.items()
+        if role != "control"
+    }
+
+
 def judge(
     curves: pd.DataFrame,
-    roles: dict[str, str],
+    controls: dict[str, list[str]],
     *,
     num_permutations: int,
     num_bootstrap: int,
@@ -202,25 +81,28 @@ def judge(
     ----------
     curves
         Columns series, domain, step, monitor, value; accuracy is the monitor `accuracy`.
-    roles
-        `main` or `control` by series.
+    controls
+        Controls by series (:func:`controls_of`); a series that is itself a control is no key.
     num_permutations, num_bootstrap, seed
         As in :func:`metrics.correlations.correlate`. Where the detrended test comes near the level,
         it is repeated with 20 times as many permutations, because Holm's correction multiplies the
         chance error of a small p-value.
     significance
         Level of the verdict, held against Holm's corrected p-value of the detrended test. The
-        correction spans all monitors and domains of one series and window.
+        correction spans the monitors of one family and all domains, within a series and window: the
+        paper's table is one question, the search among other measures another.
     """
     rows: list[dict[str, Any]] = []
     for series, of_series in curves.groupby("series", sort=False):
         for window in ("all", "after_onset"):
             block = []
             for domain, monitor, wide in _against_accuracy(of_series):
-                used = wide.iloc[_onset(curves, roles, str(series), domain) :]
-                used = (wide if window == "all" else used).dropna(subset=[monitor.monitor])
+                used = wide.iloc[
+                    _onset(curves, controls.get(str(series), []), str(series), domain) :
+                ]
+                used = (wide if window == "all" else used).dropna(subset=[monitor.measure])
                 result = _correlate(
-                    used, monitor.monitor, num_permutations, num_bootstrap, significance, seed
+                    used, monitor.measure, num_permutations, num_bootstrap, significance, seed
                 )
                 place = {"series": series, "domain": domain, "window": window}
                 block.append((place, monitor, result))
@@ -228,22 +110,22 @@ def judge(
     return rows
 
 
-def separations(curves: pd.DataFrame, roles: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows of the table `separation`: every main series against every control, monitor by monitor.
+def separations(curves: pd.DataFrame, controls: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Rows of the table `separation`: every series against each of its controls, by monitor.
 
-    The window starts where the main series' accuracy starts its sustained rise above the controls;
-    only steps that both series have are compared.
+    The window starts where the series' accuracy starts its sustained rise above the controls; only
+    steps that both have are compared.
     """
     rows = []
-    for main in _with_role(roles, "main"):
+    for main, its_controls in controls.items():
         for domain, monitor, wide in _against_accuracy(curves[curves["series"] == main]):
-            used = wide.iloc[_onset(curves, roles, main, domain) :][[monitor.monitor]]
-            for control in _with_role(roles, "control"):
-                other = _curve(curves, control, domain, monitor.monitor)
+            used = wide.iloc[_onset(curves, its_controls, main, domain) :][[monitor.measure]]
+            for control in its_controls:
+                other = _curve(curves, control, domain, monitor.measure)
                 both = used.join(other.rename("control"), how="inner").dropna()
                 found = separate(
                     monitor.title,
-                    both[monitor.monitor].to_numpy(),
+                    both[monitor.measure].to_numpy(),
                     both["control"].to_numpy(),
                     both.index.to_numpy(),
                     monitor.expected_direction,
@@ -251,7 +133,7 @@ def separations(curves: pd.DataFrame, roles: dict[str, str]) -> list[dict[str, A
                 rows.append(
                     {
                         "domain": domain,
-                        "monitor": monitor.monitor,
+                        "monitor": monitor.measure,
                         "main_series": main,
                         "control_series": control,
                         "main_change": found.main_change,
@@ -284,23 +166,15 @@ def _correlate(
     return replace(result, difference_p=finer.p_value, difference_smallest_p=finer.smallest_p)
 
 
-def _onset(curves: pd.DataFrame, roles: dict[str, str], series: str, domain: str) -> int:
-    """Where the rise of accuracy starts; for a main series, the rise above every control."""
+def _onset(curves: pd.DataFrame, controls: list[str], series: str, domain: str) -> int:
+    """Where the rise of accuracy starts; with controls, the rise above every one of them."""
     accuracy = _curve(curves, series, domain, ACCURACY).dropna()
-    levels = [
-        _curve(curves, control, domain, ACCURACY).max()
-        for control in _with_role(roles, "control")
-        if roles[series] == "main"
-    ]
+    levels = [_curve(curves, control, domain, ACCURACY).max() for control in controls]
     known = [float(level) for level in levels if not np.isnan(level)]
     return accuracy_onset(accuracy.to_numpy(), baseline=max(known, default=None))
 
 
-def _with_role(roles: dict[str, str], role: str) -> list[str]:
-    return [name for name, its_role in roles.items() if its_role == role]
-
-
-def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Monitor, pd.DataFrame]]:
+def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, pd.DataFrame]]:
     """Per domain with accuracy and monitor: both side by side, indexed by step in order."""
     for domain, of_domain in of_series.groupby("domain", sort=False):
         wide = of_domain.pivot_table(
@@ -310,7 +184,7 @@ def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Monitor, p
             continue
         wide = wide.dropna(subset=[ACCURACY])
         for monitor in MONITORS:
-            if monitor.monitor in wide and len(wide):
+            if monitor.measure in wide and len(wide):
                 yield str(domain), monitor, wide
 
 
@@ -322,21 +196,25 @@ def _curve(curves: pd.DataFrame, series: str, domain: str, monitor: str) -> pd.S
 
 
 def _with_verdicts(
-    block: list[tuple[dict[str, Any], Monitor, CorrelationResult]], significance: float
+    block: list[tuple[dict[str, Any], Measure, CorrelationResult]], significance: float
 ) -> list[dict[str, Any]]:
-    corrected = holm([result.difference_p for _, _, result in block])
+    corrected = _corrected(block)
     return [
         {
             **place,
-            "monitor": monitor.monitor,
+            "monitor": monitor.measure,
             "num_checkpoints": result.num_checkpoints,
             "pearson": result.pearson,
             "pearson_low": result.pearson_low,
             "pearson_high": result.pearson_high,
+            "pearson_loo_low": result.pearson_loo_low,
+            "pearson_loo_high": result.pearson_loo_high,
             "pearson_p": result.pearson_p,
             "spearman": result.spearman,
             "smallest_p": result.smallest_p,
             "partial_pearson": result.partial_pearson,
+            "linear_slope": result.linear_slope,
+            "linear_intercept": result.linear_intercept,
             "linear_r2": result.linear_r2,
             "linear_mse": result.linear_mse,
             "difference_pearson": result.difference_pearson,
@@ -349,6 +227,19 @@ def _with_verdicts(
         }
         for (place, monitor, result), holm_p in zip(block, corrected, strict=True)
     ]
+
+
+def _corrected(
+    block: list[tuple[dict[str, Any], Measure, CorrelationResult]],
+) -> list[float | None]:
+    """Holm's correction within each family of measures."""
+    corrected: list[float | None] = [None] * len(block)
+    for family in dict.fromkeys(measure.family for _, measure, _ in block):
+        places = [at for at, (_, measure, _) in enumerate(block) if measure.family == family]
+        adjusted = holm([block[at][2].difference_p for at in places])
+        for at, p in zip(places, adjusted, strict=True):
+            corrected[at] = p
+    return corrected
 
 
 def verdict(

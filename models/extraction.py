@@ -1,32 +1,36 @@
 """Routing weights and losses of samples under one checkpoint.
 
 Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, P positions whose
-loss counts, L MoE layers, K experts, D hidden size, V vocabulary.
+loss counts, Q kept tokens, S samples of the kernel, L MoE layers, K experts, D hidden size,
+V vocabulary.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from models.batches import Batch, PaddingSide, RoutedTokens, check_samples, length_batches, pad
-from models.families.base import Family, MoeLayer
-from models.families.registry import family_of
-from models.quiet import no_progress_bars
-from models.routing_check import (
-    RoutingCheckError,
-    check_num_tokens,
-    check_padding,
-    check_routing,
+from models.batches import (
+    Batch,
+    Kept,
+    PaddingSide,
+    RoutedTokens,
+    check_samples,
+    keep_nothing,
+    length_batches,
+    pad,
 )
+from models.families.base import Family, MoeLayer
+from models.families.registry import VIRTUAL_EXPERTS, family_of
+from models.quiet import no_progress_bars
+from models.recording import Recorded, recorded
+from models.routing_check import RoutingCheckError, check_padding
 
 __all__ = ["Extraction", "RoutingCheckError", "extract", "load_checkpoint", "router_weights"]
 
@@ -50,15 +54,24 @@ class Extraction:
         float64, nats: mean negative log-likelihood over the tokens that count.
     num_tokens_N, num_counted_N
         int32: tokens of the sample, and how many of them count in the loss.
+    token_weights_QLK
+        float32, rows over K sum to 1: routing weights of the kept tokens, sample by sample.
+    hidden_SLD
+        float32: mean input of each block over the routed tokens of the kernel's samples, in their
+        order; None where the family has no experts to speak of.
     """
 
     routing_weights_NLK: np.ndarray
     losses_N: np.ndarray
     num_tokens_N: np.ndarray
     num_counted_N: np.ndarray
+    token_weights_QLK: np.ndarray
+    hidden_SLD: np.ndarray | None
 
 
-def load_checkpoint(path: Path, device: str, dtype: str) -> tuple[PreTrainedModel, Family, str]:
+def load_checkpoint(
+    path: Path, device: str, dtype: str, virtual_experts: int = VIRTUAL_EXPERTS
+) -> tuple[PreTrainedModel, Family, str]:
     """Load a checkpoint folder for measuring: local safetensors only, no code from the folder.
 
     Parameters
@@ -69,6 +82,8 @@ def load_checkpoint(path: Path, device: str, dtype: str) -> tuple[PreTrainedMode
         `cpu`, `cuda`, or `auto`: CUDA where there is a device.
     dtype
         `float32` or `bfloat16`.
+    virtual_experts
+        Blocks of neurons that count as experts of a layer where the model is dense.
 
     Returns
     -------
@@ -83,7 +98,7 @@ def load_checkpoint(path: Path, device: str, dtype: str) -> tuple[PreTrainedMode
     """
     path = Path(path)
     with _naming(path):
-        family = family_of(_model_type(path))
+        family = family_of(_model_type(path), virtual_experts)
     device = _resolve(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
@@ -95,7 +110,7 @@ def load_checkpoint(path: Path, device: str, dtype: str) -> tuple[PreTrainedMode
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="sdpa",
-            experts_implementation="grouped_mm",
+            **({} if family.virtual else {"experts_implementation": "grouped_mm"}),
             output_loading_info=True,
         )
     if loading["missing_keys"]:
@@ -123,6 +138,7 @@ def extract(
     batch_size: int,
     tokens: RoutedTokens = "all",
     padding_side: PaddingSide = "right",
+    kept: Kept | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Extraction:
     """Run samples through a model; return their routing weights and losses.
@@ -146,6 +162,8 @@ def extract(
         Whose routing is averaged: `all` tokens of the sample, or the `inputs`, all but its last.
     padding_side
         Where shorter samples of a batch are filled up.
+    kept
+        Tokens and samples of which more than means is kept (:func:`models.batches.choose_kept`).
     on_progress
         Called with (samples done, N, message) after every batch.
 
@@ -163,88 +181,61 @@ def extract(
     num_experts = family.router_weight(layers[0].router).shape[0]
     weights_NLK = np.zeros((len(token_ids), len(layers), num_experts), dtype=np.float32)
     losses_N = np.zeros(len(token_ids))
+    kept = keep_nothing(len(token_ids)) if kept is None else kept
+    tokens_of: dict[int, np.ndarray] = {}
+    hidden_of: dict[int, np.ndarray] = {}
     check, check_pads, done = True, True, 0
     for rows in length_batches(num_tokens_N, batch_size):
-        batch = pad(token_ids, counted, rows, padding_side, tokens).to(model.device)
-        weights_BLK, losses_B = _run(model, family, layers, batch, check=check)
+        batch = pad(token_ids, counted, rows, padding_side, tokens, kept).to(model.device)
+        left, losses_B = _run(model, family, layers, batch, check=check)
+        weights_BLK = left.stacked(layers, "means_BK")
         check = False
         if check_pads and not bool(batch.mask_BT.all()):
             _check_shortest_alone(model, family, layers, batch, weights_BLK)
             check_pads = False
         weights_NLK[rows] = weights_BLK.float().cpu().numpy()
         losses_N[rows] = losses_B.cpu().numpy()
+        tokens_of |= _by_sample(left.stacked(layers, "tokens_QK"), rows, kept)
+        if left.hidden_SD:
+            hidden_SLD = left.stacked(layers, "hidden_SD").float().cpu().numpy()
+            hidden_of |= dict(zip(rows[kept.in_kernel_N[rows]], hidden_SLD, strict=True))
         done += len(rows)
         if on_progress is not None:
             on_progress(done, len(token_ids), "samples")
-    return Extraction(weights_NLK, losses_N, num_tokens_N, num_counted_N)
+    return Extraction(
+        weights_NLK,
+        losses_N,
+        num_tokens_N,
+        num_counted_N,
+        np.concatenate([tokens_of[row] for row in range(len(token_ids))]),
+        np.stack([hidden_of[row] for row in sorted(hidden_of)]) if hidden_of else None,
+    )
+
+
+def _by_sample(weights_QLK: torch.Tensor, rows: np.ndarray, kept: Kept) -> dict[int, np.ndarray]:
+    """Routing weights of a batch's kept tokens, cut where the samples begin."""
+    ends = np.cumsum([len(kept.positions[row]) for row in rows])
+    parts = np.split(weights_QLK.cpu().numpy(), ends[:-1])
+    return dict(zip(rows.tolist(), parts, strict=True))
 
 
 @torch.inference_mode()
 def _run(
     model: PreTrainedModel, family: Family, layers: list[MoeLayer], batch: Batch, *, check: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean routing weights [B, L, K] float64 and mean losses [B] float64 of a batch."""
+) -> tuple[Recorded, torch.Tensor]:
+    """What a batch left at the routers, and its mean losses [B] float64."""
     mask_BT = batch.mask_BT
-    with _recorded(family, layers, mask_BT, batch.routed_BT, check=check) as means:
+    with recorded(family, layers, batch, check=check) as left:
         hidden_BTD = model.base_model(
             input_ids=batch.input_ids_BT,
             attention_mask=mask_BT.long(),
             position_ids=(mask_BT.long().cumsum(dim=-1) - 1).clamp(min=0),
             use_cache=False,
         ).last_hidden_state
-    missing = [layer.name for layer in layers if layer.name not in means]
+    missing = [layer.name for layer in layers if layer.name not in left.means_BK]
     if missing:
         raise RoutingCheckError(f"{missing[0]}: no router logits were captured in a forward pass")
-    weights_BLK = torch.stack([means[layer.name] for layer in layers], dim=1)
-    return weights_BLK, _losses(model, family, hidden_BTD, batch)
-
-
-@contextmanager
-def _recorded(
-    family: Family,
-    layers: list[MoeLayer],
-    mask_BT: torch.Tensor,
-    routed_BT: torch.Tensor,
-    *,
-    check: bool,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """While open, forward passes leave each layer's mean routing weights [B, K] by its name."""
-    means: dict[str, torch.Tensor] = {}
-    logits: dict[str, torch.Tensor] = {}
-    real, routed = mask_BT.reshape(-1), routed_BT.reshape(-1)
-
-    def on_router(name: str, module: torch.nn.Module, args: tuple, output: Any) -> None:
-        logits_TK = family.router_logits(output)
-        check_num_tokens(name, len(logits_TK), *mask_BT.shape)
-        weights_TK = family.routing_weights(logits_TK)
-        # Selected, not multiplied: what a padding position holds may be NaN.
-        weights_TK = torch.where(routed[:, None], weights_TK, 0.0).double()
-        sums_BK = weights_TK.view(*mask_BT.shape, -1).sum(dim=1)
-        means[name] = sums_BK / routed_BT.sum(dim=1, keepdim=True)
-        logits[name] = logits_TK
-
-    def on_experts(name: str, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        logits_TK = logits.pop(name)[real]
-        ids_TA = family.executed_experts(args, kwargs)[real]
-        check_routing(name, logits_TK, family.routing_weights(logits_TK), ids_TA)
-
-    handles = []
-    for layer in layers:
-        hook = partial(on_router, layer.name)
-        handles.append(layer.router.register_forward_hook(hook))
-        if check:
-            pre_hook = partial(on_experts, layer.name)
-            handles.append(layer.experts.register_forward_pre_hook(pre_hook, with_kwargs=True))
-    try:
-        yield means
-    finally:
-        for handle in handles:
-            handle.remove()
-    if check and logits:
-        raise RoutingCheckError(
-            f"{next(iter(logits))}: its experts were not called in a forward pass, so what the "
-            "model executed cannot be compared with the routing weights"
-        )
+    return left, _losses(model, family, hidden_BTD, batch)
 
 
 def _losses(
@@ -273,7 +264,8 @@ def _check_shortest_alone(
     weights_BLK: torch.Tensor,
 ) -> None:
     row = int(batch.mask_BT.sum(dim=1).argmin())
-    alone_LK = _run(model, family, layers, batch.alone(row), check=False)[0][0]
+    left, _ = _run(model, family, layers, batch.alone(row), check=False)
+    alone_LK = left.stacked(layers, "means_BK")[0]
     num_padding = int((~batch.mask_BT[row]).sum())
     tolerance = _PADDING_TOLERANCE[model.dtype]
     names = [layer.name for layer in layers]

@@ -42,6 +42,12 @@ def check_routing(
         the executed experts are not those of largest weight (equal weights may be in any order).
     """
     _check_raw(layer, router_logits_TK.float())
+    check_rows(layer, routing_weights_TK)
+    _check_executed(layer, routing_weights_TK, expert_ids_TA)
+
+
+def check_rows(layer: str, routing_weights_TK: torch.Tensor) -> None:
+    """Refuse routing weights of a token that do not sum to 1, NaN among them."""
     sums_T = routing_weights_TK.sum(dim=-1)
     if not bool(((sums_T - 1.0).abs() < _SUM_TOLERANCE).all()):  # not so for NaN either
         worst = sums_T[(sums_T - 1.0).abs().nan_to_num(nan=torch.inf).argmax()]
@@ -49,7 +55,6 @@ def check_routing(
             f"{layer}: the routing weights of a token sum to {worst.item():g}, expected 1; are the "
             "router's weights finite, and does the family compute the weights as the model does?"
         )
-    _check_executed(layer, routing_weights_TK, expert_ids_TA)
 
 
 def check_num_tokens(layer: str, found: int, num_samples: int, padded_length: int) -> None:

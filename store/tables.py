@@ -4,7 +4,7 @@ Artifacts of a checkpoint know nothing of series and step (the same weights meas
 samples are the same artifact, whatever they are called), so the two columns are added here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,17 +15,22 @@ import pyarrow.parquet as pq
 from store import artifacts
 from store.artifacts import Artifact
 from store.identity import canonical_json
-from store.schemas import conform
+from store.schemas import TABLES, conform
 from store.tensors import load_routing
 from studies.spec import Domain
 
 
 class SeriesArtifacts(TypedDict):
-    """All that was measured of one series; lists run along its checkpoints."""
+    """All that was measured of one series; lists run along its checkpoints.
+
+    An artifact's Parquet files that are named as a table of the warehouse are parts of that table.
+    """
 
     name: str
     role: str
     title: str
+    variant: str
+    control_for: str | None
     source_kind: str
     steps: list[int]
     tokens_seen: list[int | None]
@@ -35,27 +40,26 @@ class SeriesArtifacts(TypedDict):
     loss_curve: Artifact | None
     routing: list[Artifact]
     pathways: list[Artifact]
+    measures: list[Artifact]
     scores: list[Artifact]
     memorization: Artifact
-    generalization: Artifact | None
     groups: Artifact
+    drift: Artifact
+    dynamics: Artifact
+    contamination: Artifact | None
+    generalization: Artifact | None
+    pairing: Artifact | None
 
 
-MONITORED_METRICS = (
-    "pathway_distance",
-    "pathway_distance_normalized",
-    "pathway_distance_expert",
-    "pathway_distance_expert_normalized",
-    "pathway_consistency_median",
-    "pathway_consistency_mean",
-    "layer_cosine",
-    "layer_cosine_centred",
-    "pathway_length",
-    "routing_entropy",
-    "hellinger_spread",
-    "routing_variance",
-)
-"""Measures of a domain that are held against accuracy; names in the table `pathway_metrics`."""
+BOUND_MONITORS = {
+    "gating": {
+        "effective_dimension": "effective_dimension",
+        "bound_bias": "bias",
+        "bound_total": "total",
+    },
+    "tangent": {"effective_dimension_tangent": "effective_dimension"},
+}
+"""Monitors in the table `bound`, by kernel, and their columns there."""
 
 
 MODEL_COLUMNS = {
@@ -69,11 +73,12 @@ MODEL_COLUMNS = {
 
 
 def curves_of_series(
-    series: SeriesArtifacts, accuracy: dict[str, str | None]
+    series: SeriesArtifacts, accuracy: dict[str, str | None], monitored: Collection[str]
 ) -> list[dict[str, Any]]:
     """Accuracy, losses and routing measures of one series as rows of the table `curves`.
 
-    `accuracy` names the benchmark that is read as accuracy, by domain.
+    `accuracy` names the benchmark that is read as accuracy, by domain; of the measures those in
+    `monitored` are taken.
     """
     rows = []
     for place, step in enumerate(series["steps"]):
@@ -81,14 +86,18 @@ def curves_of_series(
         rows += [
             {"series": series["name"], "domain": d, "step": step, "monitor": m, "value": v}
             for (d, m), v in values.items()
+            if m == "accuracy" or m in monitored
         ]
     return rows
 
 
 def warehouse_tables(
-    series: list[SeriesArtifacts], domains: list[Domain], judged: Artifact, study: dict[str, str]
+    series: list[SeriesArtifacts],
+    domains: list[Domain],
+    judged: list[Artifact],
+    study: dict[str, str],
 ) -> dict[str, pa.Table]:
-    """Every table of the warehouse."""
+    """Every table of the warehouse; `judged` are the artifacts that belong to no single series."""
     tables: dict[str, list[pa.Table]] = {
         "study": [_rows("study", [study])],
         "series": [_rows("series", [_series_row(one, i) for i, one in enumerate(series)])],
@@ -97,9 +106,10 @@ def warehouse_tables(
     for one in series:
         for name, table in _series_tables(one):
             tables.setdefault(name, []).append(conform(name, table))
-    for name in ("curves", "monitors", "correlations", "separation"):
-        tables[name] = [pq.read_table(judged.path / f"{name}.parquet")]
-    used = [*_artifacts_of(series), judged]
+    for artifact in judged:
+        for name, table in _own_tables(artifact):
+            tables.setdefault(name, []).append(conform(name, table))
+    used = [*_artifacts_of(series), *judged]
     tables["artifacts"] = [_rows("artifacts", _artifact_rows(used))]
     tables["lineage"] = [_rows("lineage", _lineage_rows(used))]
     return {name: pa.concat_tables(parts) for name, parts in tables.items()}
@@ -110,9 +120,12 @@ def _values_at(
 ) -> dict[tuple[str, str], float | None]:
     values: dict[tuple[str, str], float | None] = {}
     losses = series["routing"][place].summary["mean_losses"]
-    scores = series["scores"][place].summary["scores"] if series["scores"] else {}
-    metrics = _parquet(series["pathways"][place], "metrics").to_pylist()
+    scores = clean_scores(series["generalization"], series["steps"][place])
+    metrics = _parquet(series["pathways"][place], "pathway_metrics").to_pylist()
     bounds = _parquet(series["pathways"][place], "bound").to_pylist()
+    measures = _parquet(series["measures"][place], "routing_measures").to_pylist()
+    drift = _parquet(series["drift"], "routing_measures").to_pylist()
+    measures += [row for row in drift if row["step"] == series["steps"][place]]
     for domain, benchmark in accuracy.items():
         if benchmark is not None:
             values[domain, "accuracy"] = scores[benchmark]
@@ -120,40 +133,59 @@ def _values_at(
         if "validation" in losses[domain]:
             values[domain, "validation_loss"] = losses[domain]["validation"]
     for row in metrics:
-        if row["scope"] == "domain" and row["metric"] in MONITORED_METRICS:
+        if row["scope"] == "domain":
             values[row["domain"], row["metric"]] = row["value"]
+    for row in measures:
+        if row["layer"] is None and row["domain"] in accuracy:
+            values[row["domain"], row["measure"]] = row["value"]
     for row in bounds:
-        values[row["domain"], "effective_dimension"] = row["effective_dimension"]
+        for monitor, column in BOUND_MONITORS[row["kernel"]].items():
+            values[row["domain"], monitor] = row[column]
     return values
+
+
+def clean_scores(generalization: Artifact | None, step: int) -> dict[str, float]:
+    """Accuracy by benchmark at a step, without the documents that were left out."""
+    if generalization is None:
+        return {}
+    table = _parquet(generalization, "clean_scores")
+    here = table.filter(pc.equal(table["step"], step))
+    return dict(zip(here["benchmark"].to_pylist(), here["value"].to_pylist(), strict=True))
 
 
 def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:
     name = series["name"]
-    probes = _parquet(series["probes"], "probes")
-    yield "probes", _beside(_probe_columns(probes), series=name)
+    yield "probes", _beside(_probe_columns(_parquet(series["probes"], "probes")), series=name)
     if series["loss_curve"] is not None:
         curve = _parquet(series["loss_curve"], "loss_curve").select(["step", "domain", "loss"])
         yield "loss_curve", _beside(curve, series=name)
     yield "checkpoints", _checkpoint_table(series)
-    yield "memorization", _beside(_parquet(series["memorization"], "memorization"), series=name)
-    yield (
-        "memorization_thresholds",
-        _beside(_parquet(series["memorization"], "thresholds"), series=name),
-    )
-    if series["generalization"] is not None:
-        table = _parquet(series["generalization"], "generalization")
-        yield "generalization", _beside(table, series=name)
-    yield "pathway_metrics", _beside(_parquet(series["groups"], "groups"), series=name)
+    for artifact in (
+        series["memorization"],
+        series["groups"],
+        series["drift"],
+        series["dynamics"],
+        series["contamination"],
+        series["generalization"],
+        series["pairing"],
+    ):
+        if artifact is not None:
+            for table_name, table in _own_tables(artifact):
+                yield table_name, _beside(table, series=name)
     for place, step in enumerate(series["steps"]):
         at = {"series": name, "step": step}
         yield "sample_losses", _beside(_loss_table(series["routing"][place]), **at)
-        yield "pathway_metrics", _beside(_parquet(series["pathways"][place], "metrics"), **at)
-        yield "sample_pathways", _beside(_parquet(series["pathways"][place], "samples"), **at)
-        yield "bound", _beside(_parquet(series["pathways"][place], "bound"), **at)
-        if series["scores"]:
-            yield "benchmark_scores", _beside(_parquet(series["scores"][place], "scores"), **at)
-            documents = _parquet(series["scores"][place], "documents")
-            yield "benchmark_documents", _beside(documents, **at)
+        measured = [series["pathways"][place], series["measures"][place]]
+        for artifact in [*measured, *(series["scores"][place : place + 1])]:
+            for table_name, table in _own_tables(artifact):
+                yield table_name, _beside(table, **at)
+
+
+def _own_tables(artifact: Artifact) -> Iterator[tuple[str, pa.Table]]:
+    """Parts of the warehouse's tables that an artifact holds: its files named after them."""
+    for file in sorted(artifact.path.glob("*.parquet")):
+        if file.stem in TABLES:
+            yield file.stem, pq.read_table(file)
 
 
 def _probe_columns(probes: pa.Table) -> pa.Table:
@@ -183,6 +215,8 @@ def _loss_table(routing: Artifact) -> pa.Table:
     tables = []
     for file in sorted(routing.path.glob("*.npz")):
         domain, split = file.stem.rsplit(".", 1)
+        if split not in ("probe", "validation"):
+            continue
         tensors = load_routing(file)
         num_samples = len(tensors.sample_ids_N)
         tables.append(
@@ -203,6 +237,8 @@ def _series_row(series: SeriesArtifacts, position: int) -> dict[str, Any]:
         "series": series["name"],
         "role": series["role"],
         "title": series["title"],
+        "variant": series["variant"],
+        "control_for": series["control_for"],
         "source_kind": series["source_kind"],
         "position": position,
     }

@@ -21,7 +21,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.schemas import TABLES, Table, conform, lookup
+from store.columns import Table
+from store.schemas import TABLES, conform, lookup
 
 VIEWS = Path(__file__).parent / "sql"
 # Nothing is fetched from the network, whatever a query asks for.

@@ -23,9 +23,9 @@ class FrozenRouterSpec(Frozen):
     )
     num_samples: int = Field(default=200, ge=8, description="Training and validation together.")
     validation_share: Share = Field(default=0.5, lt=1.0)
-    expert_width: int = Field(default=32, ge=1, description="Hidden ReLU units of an expert.")
+    expert_width: int = Field(default=16, ge=1, description="Hidden ReLU units of an expert.")
     router_scale: float = Field(
-        default=1.0, gt=0.0, description="Largest standard deviation of router logits."
+        default=4.0, gt=0.0, description="Largest standard deviation of router logits."
     )
     threshold: Share = Field(default=0.7, description="Cumulative routing weight, tau.")
     num_steps: int = Field(default=200, ge=1, description="Full-batch training steps.")

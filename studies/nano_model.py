@@ -87,7 +87,7 @@ class NanoModelSpec(Frozen):
 
     dense: bool = Field(
         default=False,
-        description="A dense twin (LlamaForCausalLM): each layer's experts become one MLP of "
+        description="A dense twin (Qwen3ForCausalLM): each layer's experts become one MLP of "
         "top_k * intermediate_size neurons, as many as a token uses in the mixture.",
     )
     hidden_size: int = Field(default=64, ge=8)

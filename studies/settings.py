@@ -90,6 +90,11 @@ class ContaminationSpec(Frozen):
     lowest_share: Share = Field(
         default=0.20, description="k of Min-K%++: share of a document's least likely tokens."
     )
+    tokens: Literal["all", "target"] = Field(
+        default="all",
+        description="Which tokens of a document are scored: all of its text (as published), or the "
+        "answer's alone, for models that were trained on answers only.",
+    )
 
 
 class PairingSpec(Frozen):

@@ -11,11 +11,18 @@ import pyarrow.parquet as pq
 from store.artifacts import Artifact
 from store.identity import Label
 from store.tensors import load_routing
-from studies.settings import AnalysisSpec, GeneralizationSpec, MemorizationSpec, Runtime
+from studies.settings import (
+    AnalysisSpec,
+    GeneralizationSpec,
+    MemorizationSpec,
+    OnlineSpec,
+    Runtime,
+    SensitivitySpec,
+)
 from tasks.step import step
 
 
-@step("memorization", version=1, run_name="memorization {label}")
+@step("memorization", version=2, run_name="memorization {label}")
 def find_memorization(
     out: Path,
     *,
@@ -24,15 +31,18 @@ def find_memorization(
     routing: list[Artifact],
     domains: list[str],
     settings: MemorizationSpec,
+    sensitivity: SensitivitySpec | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Find the step from which each probe sample stays memorized, with epsilon per domain.
 
-    Writes memorization.parquet and thresholds.parquet. Reads only losses. Costs about a second.
+    Writes memorization.parquet, memorization_thresholds.parquet and, with `sensitivity`,
+    epsilon_scan.parquet (arXiv 2506.21551, App. E.3). Reads only losses. Costs about a second.
     """
-    from metrics.memorization import NEVER, choose_epsilon, memorization_steps
+    from metrics.memorization import NEVER, choose_epsilon, memorization_steps, scan_row
+    from store.schemas import write_rows
 
-    samples, thresholds = [], []
+    samples, thresholds, scan = [], [], []
     for domain in domains:
         tensors = [load_routing(artifact.path / f"{domain}.probe.npz") for artifact in routing]
         losses_NT = np.stack([t.losses_N for t in tensors], axis=1)
@@ -45,6 +55,8 @@ def find_memorization(
         )
         epsilon = choice.epsilon if settings.epsilon == "auto" else settings.epsilon
         found_N = memorization_steps(losses_NT, steps, epsilon, settings.delta)
+        tried = [(epsilon, settings.delta), *_tried(sensitivity)]
+        scan += [{"domain": domain, **scan_row(losses_NT, steps, e, d)} for e, d in tried]
         before_N = (found_N != NEVER) & (found_N < steps[-1])
         share = float(before_N.mean())
         in_range = settings.share_low <= share <= settings.share_high
@@ -70,28 +82,41 @@ def find_memorization(
             )
         )
     pq.write_table(pa.concat_tables(samples), out / "memorization.parquet", compression="zstd")
-    pq.write_table(pa.Table.from_pylist(thresholds), out / "thresholds.parquet", compression="zstd")
+    write_rows("memorization_thresholds", thresholds, out, leave_out=("series",))
+    write_rows("epsilon_scan", scan, out, leave_out=("series",))
     return {"epsilon": {row["domain"]: row["epsilon"] for row in thresholds}}
 
 
-@step("generalization", version=1, run_name="generalization {label}")
+def _tried(sensitivity: SensitivitySpec | None) -> list[tuple[float, float]]:
+    """Thresholds of the paper's ablation: epsilons at delta 0.05, deltas at epsilon 2.0."""
+    if sensitivity is None:
+        return []
+    return [(epsilon, 0.05) for epsilon in sensitivity.epsilons] + [
+        (2.0, delta) for delta in sensitivity.deltas if delta != 0.05
+    ]
+
+
+@step("generalization", version=2, run_name="generalization {label}")
 def find_generalization(
     out: Path,
     *,
     label: Label,
     steps: list[int],
     scores: list[Artifact],
+    contamination: Artifact,
     settings: GeneralizationSpec,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Find the step from which each benchmark document stays answered.
 
-    Writes generalization.parquet. Costs about a second.
+    Documents that look contaminated are left out. Writes generalization.parquet and
+    clean_scores.parquet, the scores of what is kept. Costs about a second.
     """
     from metrics.generalization import generalization_steps
     from metrics.memorization import NEVER
+    from store.schemas import write_rows
 
-    tables = [pq.read_table(a.path / "documents.parquet").to_pandas() for a in scores]
+    tables = [pq.read_table(a.path / "benchmark_documents.parquet").to_pandas() for a in scores]
     keys = ["domain", "benchmark", "document_id"]
     wide = pd.concat(
         [table.set_index(keys)["correct"].rename(place) for place, table in enumerate(tables)],
@@ -102,6 +127,16 @@ def find_generalization(
             f"{int(wide.isna().any(axis=1).sum())} benchmark documents were not answered at every "
             "checkpoint; score all checkpoints with the same benchmark files"
         )
+    marked = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
+    removed = marked.set_index(keys)["removed"].reindex(wide.index)
+    if removed.isna().any():
+        raise ValueError(
+            f"{int(removed.isna().sum())} benchmark documents were scored but not checked for "
+            "contamination; score and check the same benchmark files"
+        )
+    kept = wide[~removed.to_numpy(dtype=bool)]
+    write_rows("clean_scores", _clean_scores(kept, wide, steps), out, leave_out=("series",))
+    wide = kept
     found_N = generalization_steps(
         wide.to_numpy(dtype=bool),
         steps,
@@ -116,42 +151,93 @@ def find_generalization(
     return {"share": float((found_N != NEVER).mean())}
 
 
-@step("monitors", version=1, run_name="monitors against accuracy")
+def _clean_scores(
+    kept: pd.DataFrame, every: pd.DataFrame, steps: list[int]
+) -> list[dict[str, Any]]:
+    """Mean correctness of the kept documents, by checkpoint and benchmark."""
+    groups = ["domain", "benchmark"]
+    asked = every.groupby(level=groups, sort=False).size().to_dict()
+    rows = []
+    for key, block in kept.groupby(level=groups, sort=False):
+        domain, benchmark = key
+        correct = block.to_numpy(dtype=float)
+        for place, training_step in enumerate(steps):
+            values = correct[:, place]
+            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            rows.append(
+                {
+                    "step": training_step,
+                    "domain": domain,
+                    "benchmark": benchmark,
+                    "value": float(values.mean()),
+                    "std_error": None if error is None else float(error),
+                    "num_documents": len(values),
+                    "num_removed": asked[key] - len(values),
+                }
+            )
+    return rows
+
+
+@step("monitors", version=2, run_name="monitors against accuracy")
 def judge_monitors(
     out: Path,
     *,
     series: list[dict[str, Any]],
     accuracy: dict[str, str | None],
     analysis: AnalysisSpec,
+    online: OnlineSpec,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Hold every monitor against accuracy, and the main series against its controls.
+    """Hold every monitor against accuracy, and every series against its controls.
 
     `accuracy` names the benchmark by domain; a domain without one has curves and no judgement.
 
-    Writes curves.parquet, monitors.parquet, correlations.parquet, separation.parquet
-    (arXiv 2506.21551, sec. 4.3, with detrended tests). Costs seconds.
+    Writes curves, monitors, correlations, separation (arXiv 2506.21551, sec. 4.3, with detrended
+    tests), trend_fits, online, lead_lag and leaderboard, all tables of the warehouse as Parquet.
+    Costs ten to twenty seconds for a nano series.
     """
-    from metrics.monitors import MONITORS, judge, separations, with_moving_average
-    from store.schemas import conform
+    from metrics.leaderboard import leaderboard_rows
+    from metrics.monitors import MONITORS, controls_of, judge, separations, with_moving_average
+    from metrics.online import online_rows
+    from metrics.registry import monitor_rows
+    from metrics.trends import trend_rows
+    from store.schemas import write_rows
     from store.tables import curves_of_series
 
-    rows = [row for one in series for row in curves_of_series(one, accuracy)]  # type: ignore[arg-type]
+    names = {monitor.measure for monitor in MONITORS}
+    rows = [row for one in series for row in curves_of_series(one, accuracy, names)]  # type: ignore[arg-type]
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
+    controls = controls_of(roles, {one["name"]: one["control_for"] for one in series})
+    correlations = judge(
+        curves,
+        controls,
+        num_permutations=analysis.num_permutations,
+        num_bootstrap=analysis.num_bootstrap,
+        significance=analysis.significance,
+        seed=analysis.seed,
+    )
+    apart = separations(curves, controls)
+    said, leads = online_rows(
+        curves,
+        roles,
+        MONITORS,
+        min_checkpoints=online.min_checkpoints,
+        window=online.window,
+        tolerance=online.plateau_tolerance,
+    )
     tables: dict[str, list[dict[str, Any]]] = {
         "curves": [{str(k): v for k, v in row.items()} for row in curves.to_dict("records")],
-        "monitors": [monitor.row() for monitor in MONITORS],
-        "correlations": judge(
-            curves,
-            roles,
-            num_permutations=analysis.num_permutations,
-            num_bootstrap=analysis.num_bootstrap,
-            significance=analysis.significance,
-            seed=analysis.seed,
+        "monitors": monitor_rows(),
+        "correlations": correlations,
+        "separation": apart,
+        "trend_fits": trend_rows(curves),
+        "online": said,
+        "lead_lag": leads,
+        "leaderboard": leaderboard_rows(
+            curves, correlations, apart, controls, MONITORS, analysis.significance
         ),
-        "separation": separations(curves, roles),
     }
     for name, rows in tables.items():
-        pq.write_table(conform(name, rows), out / f"{name}.parquet", compression="zstd")
-    return {"num_correlations": len(tables["correlations"])}
+        write_rows(name, rows, out)
+    return {"num_correlations": len(correlations)}

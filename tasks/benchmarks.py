@@ -14,7 +14,7 @@ from tasks.step import step
 
 @step(
     "benchmarks",
-    version=1,
+    version=2,
     run_name="benchmarks {checkpoint.series} {checkpoint.revision}",
 )
 def score_benchmarks(
@@ -28,8 +28,9 @@ def score_benchmarks(
 ) -> dict[str, Any]:
     """Run the benchmarks of every domain on one checkpoint; keep scores and single documents.
 
-    Writes scores.parquet and documents.parquet. One model load serves all benchmarks. Costs one to
-    three seconds per nano checkpoint. Runs again when a benchmark's files or the settings change.
+    Writes benchmark_scores.parquet and benchmark_documents.parquet. One model load serves all
+    benchmarks. Costs one to three seconds per nano checkpoint. Runs again when a benchmark's files
+    or the settings change.
     """
     from evals.harness import score
     from models.extraction import load_checkpoint
@@ -65,6 +66,10 @@ def score_benchmarks(
                 "domain", pa.array([domain] * result.num_documents)
             ).append_column("benchmark", pa.array([result.benchmark] * result.num_documents))
         )
-    pq.write_table(pa.Table.from_pylist(scores), out / "scores.parquet", compression="zstd")
-    pq.write_table(pa.concat_tables(documents), out / "documents.parquet", compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(scores), out / "benchmark_scores.parquet", compression="zstd"
+    )
+    pq.write_table(
+        pa.concat_tables(documents), out / "benchmark_documents.parquet", compression="zstd"
+    )
     return {"device": device, "scores": {row["benchmark"]: row["value"] for row in scores}}

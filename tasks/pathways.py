@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metrics.bound import BoundTerms
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
-from store.tensors import load_routing
+from store.tensors import load_kernel, load_routing
 from studies.settings import BoundSpec, MemorizationSpec, PathwaysSpec, Runtime
 from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
@@ -18,7 +19,7 @@ from tasks.workers import report
 
 @step(
     "pathways",
-    version=1,
+    version=2,
     run_name="pathways {checkpoint.series} {checkpoint.revision}",
 )
 def measure_pathways(
@@ -34,10 +35,17 @@ def measure_pathways(
 ) -> dict[str, Any]:
     """Measure pathways, consistency and the bound's terms of every domain at one checkpoint.
 
-    Writes metrics.parquet, samples.parquet and bound.parquet. Costs about half a second per nano
-    checkpoint. Runs again when the routing, `pathways` or `bound` change.
+    Writes pathway_metrics.parquet, sample_pathways.parquet and bound.parquet. Costs about half a
+    second per nano checkpoint. Runs again when the routing, `pathways` or `bound` change.
     """
-    from metrics.measures import PairSettings, domain_bound, domain_rows, row_dict, sample_rows
+    from metrics.measures import (
+        PairSettings,
+        domain_bound,
+        domain_rows,
+        row_dict,
+        sample_rows,
+        tangent_bound,
+    )
 
     settings = PairSettings(pathways.threshold, pathways.max_pairs, pathways.seed)
     router_weights_LKD = np.load(routing.path / ROUTER_WEIGHTS, allow_pickle=False)
@@ -52,37 +60,49 @@ def measure_pathways(
         columns = sample_rows(weights_NLK, router_weights_LKD, pathways.threshold)
         ids = tensors.sample_ids_N
         samples.append(pa.table({"domain": [domain] * len(ids), "sample_id": ids, **columns}))
-        terms = domain_bound(
-            weights_NLK,
-            _answers(probes, domain),
-            ridge=bound.ridge,
-            noise_variance=bound.noise_variance,
-            confidence=bound.confidence,
-        )
-        bounds.append(
-            {
-                "domain": domain,
-                "num_samples": len(ids),
-                "ridge": terms.ridge,
-                "effective_dimension": terms.effective_dimension,
-                "bias": terms.bias,
-                "variance": terms.variance,
-                "noise": terms.noise,
-                "total": terms.total,
-            }
-        )
+        answers = answers_of(probes, domain)
+        how = {
+            "ridge": bound.ridge,
+            "noise_variance": bound.noise_variance,
+            "confidence": bound.confidence,
+        }
+        gating = domain_bound(weights_NLK, answers, **how)
+        bounds.append(_bound_row(domain, "gating", len(ids), gating))
+        file = routing.path / f"{domain}.tangent.npz"
+        if file.exists():  # dense models have no experts, and so no such kernel
+            kernel = load_kernel(file)
+            chosen = np.isin(ids, kernel.sample_ids_N).nonzero()[0]
+            told = None if answers is None else [answers[at] for at in chosen]
+            tangent = tangent_bound(kernel.kernel_NN, told, **how)
+            bounds.append(_bound_row(domain, "tangent", len(chosen), tangent))
         report(number + 1, len(domains), domain)
-    pq.write_table(pa.Table.from_pylist(metrics), out / "metrics.parquet", compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(metrics), out / "pathway_metrics.parquet", compression="zstd"
+    )
     pq.write_table(pa.Table.from_pylist(bounds), out / "bound.parquet", compression="zstd")
     pq.write_table(
         pa.concat_tables(samples, promote_options="permissive"),
-        out / "samples.parquet",
+        out / "sample_pathways.parquet",
         compression="zstd",
     )
     return {}
 
 
-def _answers(probes: Artifact, domain: str) -> list[int] | None:
+def _bound_row(domain: str, kernel: str, num_samples: int, terms: "BoundTerms") -> dict[str, Any]:
+    return {
+        "domain": domain,
+        "kernel": kernel,
+        "num_samples": num_samples,
+        "ridge": terms.ridge,
+        "effective_dimension": terms.effective_dimension,
+        "bias": terms.bias,
+        "variance": terms.variance,
+        "noise": terms.noise,
+        "total": terms.total,
+    }
+
+
+def answers_of(probes: Artifact, domain: str) -> list[int] | None:
     """The answer token of each probe sample; None unless every sample has exactly one."""
     samples = pq.read_table(
         probes.path / "probes.parquet",
@@ -98,7 +118,7 @@ def _answers(probes: Artifact, domain: str) -> list[int] | None:
     return [tokens[0] for tokens in answers]
 
 
-@step("groups", version=1, run_name="groups {label}")
+@step("groups", version=2, run_name="groups {label}")
 def measure_groups(
     out: Path,
     *,
@@ -110,18 +130,21 @@ def measure_groups(
     pathways: PathwaysSpec,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Measure the pathway distance inside every group of samples memorized at the same step.
+    """Measure distance, consistency and loss inside every group memorized at the same step.
 
-    Writes groups.parquet: per checkpoint step, domain and group (arXiv 2506.21551, sec. 3.1).
+    Writes pathway_metrics.parquet: per checkpoint step, domain and group (arXiv 2506.21551, sec.
+    3.1); a group's own time is from its step on.
     Groups below `min_group_size` are left out. Costs seconds.
     """
-    from metrics.measures import PairSettings, distance_rows, row_dict
+    from metrics.measures import PairSettings, group_rows, row_dict
+    from store.schemas import write_rows
 
     pair_settings = PairSettings(pathways.threshold, pathways.max_pairs, pathways.seed)
     members = pq.read_table(memorization.path / "memorization.parquet").to_pandas()
     members = members.dropna(subset="memorization_step")
     rows: list[dict[str, Any]] = []
     for number, (training_step, artifact) in enumerate(zip(steps, routing, strict=True)):
+        router_weights_LKD = np.load(artifact.path / ROUTER_WEIGHTS, allow_pickle=False)
         for domain, of_domain in members.groupby("domain"):
             tensors = load_routing(artifact.path / f"{domain}.probe.npz")
             for group_step, group in of_domain.groupby("memorization_step"):
@@ -135,17 +158,13 @@ def measure_groups(
                         "group_step": int(group_step),
                         **row_dict(row),
                     }
-                    for row in distance_rows(
-                        tensors.routing_weights_NLK[inside_N], pair_settings, scope="group"
+                    for row in group_rows(
+                        tensors.routing_weights_NLK[inside_N],
+                        router_weights_LKD,
+                        tensors.losses_N[inside_N],
+                        pair_settings,
                     )
                 ]
         report(number + 1, len(steps))
-    pq.write_table(_group_table(rows), out / "groups.parquet", compression="zstd")
+    write_rows("pathway_metrics", rows, out, leave_out=("series",))
     return {"num_rows": len(rows)}
-
-
-def _group_table(rows: list[dict[str, Any]]) -> pa.Table:
-    from store.schemas import lookup
-
-    schema = lookup("pathway_metrics").schema
-    return pa.Table.from_pylist(rows, schema=schema.remove(schema.get_field_index("series")))

@@ -21,14 +21,14 @@ FIGURES = "figures"
 EMBEDDED = "embedded"
 
 
-@step("warehouse", version=1, run_name="warehouse")
+@step("warehouse", version=2, run_name="warehouse")
 def build_warehouse(
     out: Path,
     *,
     study: dict[str, str],
     series: list[dict[str, Any]],
     domains: list[Domain],
-    judged: Artifact,
+    judged: list[Artifact],
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Build the DuckDB file from the artifacts: warehouse.duckdb. Costs seconds."""

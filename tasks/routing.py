@@ -1,24 +1,37 @@
 """Routing: every probe sample through one checkpoint."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
-from store.tensors import RoutingTensors, load_routing, save_routing
+from store.tensors import (
+    RoutingTensors,
+    TangentKernel,
+    TokenRouting,
+    load_routing,
+    save_kernel,
+    save_routing,
+    save_tokens,
+)
 from studies.settings import RoutingSpec, Runtime
 from tasks.step import step
 from tasks.workers import report
+
+if TYPE_CHECKING:
+    from models.extraction import Extraction
+    from models.families.base import Family
 
 ROUTER_WEIGHTS = "router_weights.npy"
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether an earlier attempt left this file, readable."""
+    """Whether an earlier attempt left this file, readable, and so those written before it."""
     try:
         load_routing(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
@@ -28,7 +41,7 @@ def _is_whole(path: Path) -> bool:
 
 @step(
     "routing",
-    version=1,
+    version=2,
     run_name="routing {checkpoint.series} {checkpoint.revision}",
     resumable=True,
 )
@@ -37,20 +50,25 @@ def extract_routing(
 ) -> dict[str, Any]:
     """Forward every sample through the checkpoint; keep routing weights and losses.
 
-    Writes <domain>.<split>.npz (:class:`store.tensors.RoutingTensors`) and router_weights.npy
-    [L, K, D] float32. Loads the model once. Costs about half a second per nano checkpoint. A killed
-    attempt goes on with the domains it lacks. The self-check of the routing runs before anything
-    is written (:func:`models.extraction.extract`).
+    Writes <domain>.<split>.npz (:class:`store.tensors.RoutingTensors`), of the probe samples also
+    <domain>.tokens.npz (TokenRouting) and <domain>.tangent.npz (TangentKernel, where experts are
+    gated MLPs), and router_weights.npy [L, K, D] float32. Loads the model once. Costs about half a
+    second per nano checkpoint. A killed attempt goes on with the domains it lacks. The self-check
+    of the routing runs before anything is written (:func:`models.extraction.extract`).
     """
+    from models.batches import choose_kept
     from models.extraction import extract, load_checkpoint, router_weights
     from models.families.registry import describe
 
-    model, family, device = load_checkpoint(checkpoint.path, runtime.device, routing.dtype)
+    model, family, device = load_checkpoint(
+        checkpoint.path, runtime.device, routing.dtype, routing.virtual_experts
+    )
     samples = pq.read_table(probes.path / "probes.parquet")
     groups = sorted(
         set(zip(samples["domain"].to_pylist(), samples["split"].to_pylist(), strict=True))
     )
-    expected = {f"{domain}.{split}.npz" for domain, split in groups}
+    kinds = ("probe", "validation", "tokens", "tangent")
+    expected = {f"{domain}.{kind}.npz" for domain, _ in groups for kind in kinds}
     for leftover in out.iterdir():
         if leftover.name not in expected:
             leftover.unlink()
@@ -61,14 +79,31 @@ def extract_routing(
             here = samples.filter(
                 pc.and_(pc.equal(samples["domain"], domain), pc.equal(samples["split"], split))
             )
+            token_ids = here["token_ids"].to_pylist()
+            kept = choose_kept(
+                np.array([len(ids) for ids in token_ids]),
+                routing.tokens,
+                max_tokens=routing.max_tokens,
+                kernel_samples=routing.kernel_samples,
+            )
             extraction = extract(
                 model,
                 family,
-                here["token_ids"].to_pylist(),
+                token_ids,
                 here["counted"].to_pylist(),
                 batch_size=runtime.batch_size,
                 tokens=routing.tokens,
+                kept=kept if split == "probe" else None,
             )
+            if split == "probe":
+                ids_N = here["sample_id"].to_numpy()
+                save_tokens(
+                    _token_routing(extraction, token_ids, ids_N, kept.positions),
+                    out / f"{domain}.tokens.npz",
+                )
+                kernel = _tangent(model, family, extraction, ids_N, kept.in_kernel_N)
+                if kernel is not None:
+                    save_kernel(kernel, out / f"{domain}.tangent.npz")
             save_routing(
                 RoutingTensors(
                     sample_ids_N=here["sample_id"].to_numpy(),
@@ -84,3 +119,43 @@ def extract_routing(
         report(number + 1, len(groups), domain)
     np.save(out / ROUTER_WEIGHTS, router_weights(model, family))
     return {"model": describe(model, family), "mean_losses": mean_losses, "device": device}
+
+
+def _token_routing(
+    extraction: "Extraction",
+    token_ids: list[list[int]],
+    sample_ids_N: np.ndarray,
+    positions: "Sequence[np.ndarray]",
+) -> TokenRouting:
+    """Routing of the kept tokens with what they are and where they stand."""
+    kept = [ids[at] for ids, places in zip(token_ids, positions, strict=True) for at in places]
+    return TokenRouting(
+        sample_ids_T=np.repeat(sample_ids_N, [len(places) for places in positions]),
+        positions_T=np.concatenate(positions).astype(np.int32),
+        token_ids_T=np.array(kept, dtype=np.int32),
+        routing_weights_TLK=extraction.token_weights_QLK,
+    )
+
+
+def _tangent(
+    model: Any,
+    family: "Family",
+    extraction: "Extraction",
+    sample_ids_N: np.ndarray,
+    in_kernel_N: np.ndarray,
+) -> TangentKernel | None:
+    """The kernel with its mean diagonal set to 1; None where it cannot be had."""
+    from models.tangent_kernel import tangent_kernel
+
+    if extraction.hidden_SLD is None:
+        return None
+    weights_SLK = extraction.routing_weights_NLK[in_kernel_N]
+    kernel_NN = tangent_kernel(model, family, weights_SLK, extraction.hidden_SLD)
+    scale = 0.0 if kernel_NN is None else float(kernel_NN.diagonal().mean())
+    if kernel_NN is None or scale <= 0:
+        return None
+    return TangentKernel(
+        sample_ids_N=sample_ids_N[in_kernel_N],
+        kernel_NN=(kernel_NN / scale).astype(np.float32),
+        scale=np.array(scale),
+    )

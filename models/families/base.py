@@ -23,12 +23,22 @@ class MoeLayer:
     router
         Module whose output holds the router logits.
     experts
-        Module that is called with the ids of the experts to execute.
+        Module that is called with the ids of the experts to execute; None where experts are
+        virtual.
     """
 
     name: str
     router: nn.Module
-    experts: nn.Module
+    experts: nn.Module | None
+
+
+@dataclass(frozen=True)
+class ExpertWeights:
+    """Weights of a layer's gated experts, down(silu(gate x) * up x); I neurons per expert."""
+
+    gate_KID: torch.Tensor
+    up_KID: torch.Tensor
+    down_KDI: torch.Tensor
 
 
 class Family(ABC):
@@ -37,15 +47,22 @@ class Family(ABC):
     The defaults fit families whose router is a linear map followed by a softmax over all experts.
     A family with sigmoid gates overrides :meth:`routing_weights`; one that scales its logits
     overrides :meth:`logits`; dense layers simply do not appear in :meth:`moe_layers`.
+
+    Attributes
+    ----------
+    virtual
+        Whether experts are blocks of a dense MLP: nothing chooses among them.
     """
+
+    virtual: bool = False
 
     @abstractmethod
     def moe_layers(self, model: PreTrainedModel) -> list[MoeLayer]:
         """Mixture-of-experts layers, first to last."""
 
     @abstractmethod
-    def router_logits(self, output: Any) -> torch.Tensor:
-        """Raw router logits [T, K] in what the router's forward returned."""
+    def router_logits(self, args: tuple[Any, ...], output: Any) -> torch.Tensor:
+        """Raw router logits [T, K] from what the router was called with and what it returned."""
 
     @abstractmethod
     def executed_experts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
@@ -58,6 +75,15 @@ class Family(ABC):
     @abstractmethod
     def top_k(self, model: PreTrainedModel) -> int:
         """Experts executed per token."""
+
+    def block_input(self, args: tuple[Any, ...]) -> torch.Tensor | None:
+        """Input [T, D] of the layer's block, given what its router was called with."""
+        inputs: torch.Tensor = args[0]
+        return inputs.reshape(-1, inputs.shape[-1])
+
+    def expert_weights(self, layer: MoeLayer) -> ExpertWeights | None:
+        """Weights of the layer's experts; None where they have another form."""
+        return None
 
     def routing_weights(self, router_logits_TK: torch.Tensor) -> torch.Tensor:
         """Routing weights [T, K]: softmax over all experts, before top-k, in float32.

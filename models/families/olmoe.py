@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.olmoe.modeling_olmoe import OlmoeSparseMoeBlock
 
-from models.families.base import Family, MoeLayer
+from models.families.base import ExpertWeights, Family, MoeLayer
 
 
 class OlmoeFamily(Family):
@@ -21,7 +21,7 @@ class OlmoeFamily(Family):
             if isinstance(block, OlmoeSparseMoeBlock)
         ]
 
-    def router_logits(self, output: Any) -> torch.Tensor:
+    def router_logits(self, args: tuple[Any, ...], output: Any) -> torch.Tensor:
         """First of (router logits, top-k weights, top-k ids)."""
         logits: torch.Tensor = output[0]
         return logits
@@ -35,6 +35,12 @@ class OlmoeFamily(Family):
         """The router is one matrix without bias."""
         weight: torch.Tensor = router.weight
         return weight
+
+    def expert_weights(self, layer: MoeLayer) -> ExpertWeights | None:
+        """Experts are fused: gate over up [K, 2 I, D], and down [K, D, I]."""
+        assert layer.experts is not None
+        gate_KID, up_KID = layer.experts.gate_up_proj.chunk(2, dim=1)
+        return ExpertWeights(gate_KID, up_KID, layer.experts.down_proj)
 
     def top_k(self, model: PreTrainedModel) -> int:
         """From the configuration."""

@@ -6,15 +6,27 @@ from transformers import PreTrainedModel
 
 from models.families.base import Family
 from models.families.olmoe import OlmoeFamily
+from models.families.virtual import VirtualFamily
 
 # By `model_type`, as config.json names it.
 FAMILIES: dict[str, Family] = {
     "olmoe": OlmoeFamily(),
 }
+DENSE = ("gemma", "llama", "mistral", "olmo", "olmo2", "olmo3", "qwen2", "qwen3")
+"""Dense model types with gated MLPs, read through virtual experts."""
+
+VIRTUAL_EXPERTS = 8
 
 
-def family_of(model_type: str) -> Family:
+def family_of(model_type: str, virtual_experts: int = VIRTUAL_EXPERTS) -> Family:
     """Family that reads models of this `model_type` (see config.json).
+
+    Parameters
+    ----------
+    model_type
+        As in config.json.
+    virtual_experts
+        Blocks of neurons per layer that count as experts where the model is dense.
 
     Raises
     ------
@@ -26,11 +38,13 @@ def family_of(model_type: str) -> Family:
     >>> type(family_of("olmoe")).__name__
     'OlmoeFamily'
     """
+    if model_type in DENSE:
+        return VirtualFamily(virtual_experts)
     if model_type not in FAMILIES:
         raise ValueError(
             f"no family reads models of type {model_type!r}; known types: "
-            f"{', '.join(sorted(FAMILIES))}. A new one is a file in models/families/ and a line in "
-            "models/families/registry.py"
+            f"{', '.join(sorted([*FAMILIES, *DENSE]))}. A new one is a file in models/families/ "
+            "and a line in models/families/registry.py"
         )
     return FAMILIES[model_type]
 
@@ -45,6 +59,7 @@ def describe(model: PreTrainedModel, family: Family) -> dict[str, Any]:
         "num_experts": num_experts,
         "top_k": family.top_k(model),
         "hidden_size": hidden_size,
+        "virtual_experts": family.virtual,
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
     }

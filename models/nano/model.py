@@ -1,7 +1,15 @@
 """The nano model: transformers' own OLMoE, small, with weights drawn from one seed."""
 
+from typing import Any
+
 import torch
-from transformers import OlmoeConfig, OlmoeForCausalLM
+from transformers import (
+    OlmoeConfig,
+    OlmoeForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from models.nano.corpus import SPECIAL_TOKENS
 from studies.nano_model import NanoModelSpec
@@ -10,11 +18,13 @@ from studies.nano_model import NanoModelSpec
 MAX_POSITIONS = 512
 
 
-def build_model(spec: NanoModelSpec, vocabulary_size: int, seed: int) -> OlmoeForCausalLM:
-    """Build the nano model on the CPU in float32, freshly initialized.
+def build_model(spec: NanoModelSpec, vocabulary_size: int, seed: int) -> PreTrainedModel:
+    """Build the nano model, or its dense twin, on the CPU in float32, freshly initialized.
 
     Equal arguments give equal weights; torch's global generator is left as it was. Experts run
-    with transformers' `grouped_mm` (equal to `eager`, and faster), attention with `sdpa`.
+    with transformers' `grouped_mm` (equal to `eager`, and faster), attention with `sdpa`. The twin
+    is a Qwen3: of the dense families the one that, like OLMoE, normalizes before each block and
+    normalizes queries and keys.
 
     Examples
     --------
@@ -22,26 +32,43 @@ def build_model(spec: NanoModelSpec, vocabulary_size: int, seed: int) -> OlmoeFo
     >>> sum(weight.numel() for weight in model.parameters())
     491840
     """
+    shared = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "initializer_range": spec.initializer_range,
+        "max_position_embeddings": MAX_POSITIONS,
+        "tie_word_embeddings": False,
+        "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
+        "eos_token_id": SPECIAL_TOKENS.index("<eos>"),
+        "bos_token_id": None,
+        "dtype": "float32",
+        "attn_implementation": "sdpa",
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _dense(spec, shared) if spec.dense else _mixture(spec, shared)
+
+
+def _mixture(spec: NanoModelSpec, shared: dict[str, Any]) -> OlmoeForCausalLM:
     config = OlmoeConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=spec.hidden_size,
+        **shared,
         intermediate_size=spec.intermediate_size,
-        num_hidden_layers=spec.num_layers,
-        num_attention_heads=spec.num_heads,
         num_experts=spec.num_experts,
         num_experts_per_tok=spec.top_k,
         norm_topk_prob=True,
         router_aux_loss_coef=spec.balancing_coefficient,
-        initializer_range=spec.initializer_range,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=False,
-        pad_token_id=SPECIAL_TOKENS.index("<pad>"),
-        eos_token_id=SPECIAL_TOKENS.index("<eos>"),
-        bos_token_id=None,
-        dtype="float32",
-        attn_implementation="sdpa",
         experts_implementation="grouped_mm",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return OlmoeForCausalLM(config)
+    return OlmoeForCausalLM(config)
+
+
+def _dense(spec: NanoModelSpec, shared: dict[str, Any]) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        **shared,
+        intermediate_size=spec.top_k * spec.intermediate_size,
+        num_key_value_heads=spec.num_heads,
+        head_dim=spec.hidden_size // spec.num_heads,
+    )
+    return Qwen3ForCausalLM(config)

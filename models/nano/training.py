@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 from torch.nn import functional
-from transformers import OlmoeForCausalLM
+from transformers import PreTrainedModel
 
 from models.nano.batches import Batches, training_batches
 from models.nano.corpus import Corpus
@@ -52,8 +52,9 @@ def train(
     training needs. A finished `out` is left as it is.
 
     The loss is the cross-entropy of the answer token, plus `balancing_coefficient` times the
-    load-balancing loss as the model computes it. Each batch holds a fixed number of samples of
-    each domain, drawn with replacement.
+    load-balancing loss as the model computes it, plus `entropy_penalty` times the mean routing
+    entropy. Dropped experts are zero from the update of `drop_step` on, before its checkpoint. Each
+    batch holds a fixed number of samples of each domain, drawn with replacement.
 
     Parameters
     ----------
@@ -121,17 +122,21 @@ def learning_rate(spec: PretrainingSpec, step: int) -> float:
 
 def _train_step(
     spec: PretrainingSpec,
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     step: int,
 ) -> list[float]:
     """One update; returns balancing loss, mean loss, and the mean loss of each domain."""
     prompts, answers = batches.draw(step)
-    output = model(input_ids=prompts, use_cache=False, output_router_logits=True, logits_to_keep=1)
+    routed = {} if spec.model.dense else {"output_router_logits": True}
+    output = model(input_ids=prompts, use_cache=False, **routed, logits_to_keep=1)
     losses = functional.cross_entropy(output.logits[:, -1], answers, reduction="none")
     loss, rate = losses.mean(), learning_rate(spec, step)
-    total = loss + spec.model.balancing_coefficient * output.aux_loss
+    balancing = loss.new_zeros(()) if spec.model.dense else output.aux_loss
+    total = loss + spec.model.balancing_coefficient * balancing
+    if spec.entropy_penalty:
+        total = total + spec.entropy_penalty * mean_routing_entropy(output.router_logits)
     if not math.isfinite(total.item()):
         raise ValueError(
             f"the loss of step {step} is {total.item()}, expected a finite number: the training "
@@ -143,11 +148,31 @@ def _train_step(
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     optimizer.step()
+    if spec.dropped_experts and step >= spec.drop_step:
+        drop_experts(model, spec.dropped_experts)
     by_domain = losses.detach().split(list(batches.counts.values()))
-    return [output.aux_loss.item(), loss.item(), *(part.mean().item() for part in by_domain)]
+    return [balancing.item(), loss.item(), *(part.mean().item() for part in by_domain)]
 
 
-def _optimizer(spec: PretrainingSpec, model: OlmoeForCausalLM) -> torch.optim.AdamW:
+def mean_routing_entropy(router_logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Entropy of the routing weights in nats, mean over layers and tokens.
+
+    >>> round(mean_routing_entropy([torch.zeros(3, 8)]).item(), 4)
+    2.0794
+    """
+    logs = torch.stack(list(router_logits)).log_softmax(dim=-1)
+    return -(logs.exp() * logs).sum(dim=-1).mean()
+
+
+@torch.no_grad()
+def drop_experts(model: PreTrainedModel, num: int) -> None:
+    """Set the weights of the first `num` experts of every layer to zero: their output is zero."""
+    for name, weight in model.named_parameters():
+        if ".experts." in name:
+            weight[:num] = 0.0
+
+
+def _optimizer(spec: PretrainingSpec, model: PreTrainedModel) -> torch.optim.AdamW:
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if name.endswith(".gate.weight"):

@@ -1,0 +1,184 @@
+"""The monitors' relation to accuracy under other settings than the study's own.
+
+A relation that holds at one threshold, unit or sample of pairs alone is an accident of that choice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from metrics.correlations import accuracy_onset, correlate, moving_average
+
+NUM_PERMUTATIONS = 999
+NUM_BOOTSTRAP = 100
+LOSS_WINDOWS = (1, 3, 5)
+SMOOTHNESS = {
+    "pathway_consistency_median": "ratio, median",
+    "pathway_consistency_mean": "ratio, mean",
+    "layer_cosine": "plain cosine",
+    "layer_cosine_centred": "plain cosine, centred routers",
+}
+NOT_TUNED = "not available, because every checkpoint is scored as it is, none is tuned"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting tried for one series and domain.
+
+    Attributes
+    ----------
+    setting, value
+        What is varied, and how it was set.
+    monitor
+        Name of the monitor.
+    curve
+        The monitor by step.
+    accuracy
+        Accuracy by step.
+    is_default
+        Whether it is the study's own setting.
+    note
+        Why there is no curve, or None.
+    """
+
+    setting: str
+    value: str
+    monitor: str
+    curve: pd.Series
+    accuracy: pd.Series
+    is_default: bool
+    note: str | None = None
+
+
+def sensitivity_rows(
+    series: str, domain: str, trials: Iterable[Trial], *, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of the table `sensitivity`: every trial over all checkpoints and after the onset."""
+    rows = []
+    for trial in trials:
+        accuracy = trial.accuracy.dropna().sort_index()
+        onset = accuracy_onset(accuracy.to_numpy()) if len(accuracy) else 0
+        for window, used in (("all", accuracy), ("after_onset", accuracy.iloc[onset:])):
+            both = pd.concat([trial.curve, used], axis=1, join="inner", keys=["x", "y"]).dropna()
+            both = both.sort_index()
+            place = {
+                "series": series,
+                "domain": domain,
+                "setting": trial.setting,
+                "value": trial.value,
+                "monitor": trial.monitor,
+                "window": window,
+                "num_checkpoints": len(both),
+                "is_default": trial.is_default,
+            }
+            if trial.note is not None:
+                empty = {"pearson": None, "spearman": None, "difference_p": None}
+                rows.append({**place, **empty, "note": trial.note})
+                continue
+            found = correlate(
+                both["x"].to_numpy(),
+                both["y"].to_numpy(),
+                both.index.to_numpy(),
+                seed=seed,
+                num_permutations=NUM_PERMUTATIONS,
+                num_bootstrap=NUM_BOOTSTRAP,
+            )
+            rows.append(
+                {
+                    **place,
+                    "pearson": found.pearson,
+                    "spearman": found.spearman,
+                    "difference_p": found.difference_p,
+                    "note": "; ".join(filter(None, [found.note, found.difference_note])) or None,
+                }
+            )
+    return rows
+
+
+def distance_trials(
+    variants: pd.DataFrame, own: pd.Series, accuracy: pd.Series, *, threshold: float, seed: int
+) -> list[Trial]:
+    """Trials of threshold, unit and normalisation, and sample of pairs, of one series and domain.
+
+    `variants` holds rows of `distance_variants` with their step; `own` is the study's own curve of
+    the pathway distance, over all the pairs that the study takes.
+    """
+
+    def curve(**which: Any) -> pd.Series:
+        found = variants
+        for column, value in which.items():
+            found = found[found[column] == value]
+        return found.set_index("step")["value"].sort_index()
+
+    plain: dict[str, Any] = {"unit": "character", "normalized": False, "pair_seed": seed}
+    trials = [
+        Trial(
+            "threshold",
+            f"{one:g}",
+            "pathway_distance",
+            curve(threshold=one, **plain),
+            accuracy,
+            one == threshold,
+        )
+        for one in sorted(variants["threshold"].unique())
+    ]
+    trials += [
+        Trial(
+            "unit and normalisation",
+            f"{unit}, {'length-normalised' if normalized else 'raw'}",
+            "pathway_distance",
+            curve(threshold=threshold, unit=unit, normalized=normalized, pair_seed=seed),
+            accuracy,
+            unit == "character" and not normalized,
+        )
+        for unit in ("character", "expert")
+        for normalized in (False, True)
+    ]
+    samples = {
+        f"sample {pair_seed}": {**plain, "pair_seed": pair_seed} for pair_seed in (seed, seed + 1)
+    }
+    trials += [
+        Trial(
+            "pairs", name, "pathway_distance", curve(threshold=threshold, **which), accuracy, False
+        )
+        for name, which in samples.items()
+    ]
+    return [*trials, Trial("pairs", "the study's own", "pathway_distance", own, accuracy, True)]
+
+
+def curve_trials(
+    curves: dict[str, pd.Series], accuracy: pd.Series, every_document: pd.Series | None, window: int
+) -> list[Trial]:
+    """Trials of the form of consistency, the documents that count, and the moving average."""
+    trials = [
+        Trial("consistency", form, monitor, curves[monitor], accuracy, monitor.endswith("median"))
+        for monitor, form in SMOOTHNESS.items()
+        if monitor in curves
+    ]
+    if "pathway_distance" in curves:
+        distance = curves["pathway_distance"]
+        trials.append(Trial("documents", "kept", "pathway_distance", distance, accuracy, True))
+        if every_document is not None:
+            trials.append(
+                Trial("documents", "all", "pathway_distance", distance, every_document, False)
+            )
+        trials.append(
+            Trial("tuning", "tuned", "pathway_distance", distance, accuracy, False, NOT_TUNED)
+        )
+    loss = curves.get("training_loss")
+    if loss is not None and len(loss):
+        ordered = loss.sort_index()
+        trials += [
+            Trial(
+                "moving average of the loss",
+                f"{width} checkpoints",
+                "training_loss",
+                pd.Series(moving_average(ordered.to_numpy(), width), index=ordered.index),
+                accuracy,
+                width == window,
+            )
+            for width in LOSS_WINDOWS
+        ]
+    return trials

@@ -1,0 +1,99 @@
+"""Contamination: which benchmark documents look as if they had been trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.artifacts import Artifact, Checkpoint
+from store.identity import Label
+from studies.settings import ContaminationSpec, EvaluationSpec, Runtime
+from studies.spec import Benchmark
+from tasks.step import step
+
+
+@step("contamination", version=1, run_name="contamination {label}")
+def find_contamination(
+    out: Path,
+    *,
+    label: Label,
+    checkpoint: Checkpoint,
+    benchmarks: dict[str, list[Benchmark]],
+    items: Artifact | None,
+    evaluation: EvaluationSpec,
+    contamination: ContaminationSpec,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Score every benchmark document with Min-K%++ under the last checkpoint; mark the highest.
+
+    Writes contamination.parquet (score and removed, by document) and documents.parquet (their
+    texts). With `removed_share` 0 no model is loaded. Costs seconds per nano series. Runs again
+    when the checkpoint, the benchmarks or the settings change.
+    """
+    from evals.harness import document_texts
+    from metrics.contamination import contaminated, min_k_score
+    from models.extraction import load_checkpoint
+    from models.samples import load_tokenizer
+    from models.token_scores import token_scores
+    from store.schemas import write_rows
+
+    domains = {b.name: domain for domain, chosen in benchmarks.items() for b in chosen}
+    documents = document_texts(
+        [one for chosen in benchmarks.values() for one in chosen],
+        include_path=evaluation.tasks_folder or (items.path if items is not None else None),
+        settings=evaluation,
+    )
+    rows = [
+        {
+            "domain": domains[d["benchmark"]],
+            "benchmark": d["benchmark"],
+            "document_id": d["document_id"],
+        }
+        for d in documents
+    ]
+    scores: list[float | None] = [None] * len(documents)
+    if contamination.removed_share > 0:
+        model, family, _ = load_checkpoint(checkpoint.path, runtime.device, "float32")
+        tokenizer = load_tokenizer(checkpoint.path)
+        encoded = [
+            _encode(tokenizer, d["prompt"], d["target"], contamination.tokens) for d in documents
+        ]
+        found = token_scores(
+            model,
+            family,
+            [ids for ids, _ in encoded],
+            [counted for _, counted in encoded],
+            batch_size=runtime.batch_size,
+        )
+        scores = [min_k_score(one, contamination.lowest_share) for one in found]
+    removed = [False] * len(documents)
+    for benchmark in domains:
+        places = [at for at, row in enumerate(rows) if row["benchmark"] == benchmark]
+        if contamination.removed_share > 0:
+            marks = contaminated([scores[at] or 0.0 for at in places], contamination.removed_share)
+            for at, mark in zip(places, marks.tolist(), strict=True):
+                removed[at] = mark
+    marked = [
+        {**row, "score": score, "removed": gone}
+        for row, score, gone in zip(rows, scores, removed, strict=True)
+    ]
+    write_rows("contamination", marked, out, leave_out=("series",))
+    texts = [
+        {**row, "text": d["prompt"] + d["target"]} for row, d in zip(rows, documents, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(texts), out / "documents.parquet", compression="zstd")
+    return {"num_removed": sum(removed), "num_documents": len(removed)}
+
+
+def _encode(tokenizer: Any, prompt: str, target: str, which: str) -> tuple[list[int], list[bool]]:
+    """Token ids of a document and which of them are scored; at least the last one is."""
+    ids = tokenizer(prompt + target)["input_ids"]
+    begin = len(tokenizer(prompt)["input_ids"]) if which == "target" and prompt else 1
+    begin = max(1, min(begin, len(ids) - 1))
+    if len(ids) < 2:
+        raise ValueError(
+            f"the benchmark document {prompt + target!r} has {len(ids)} token, at least 2 are "
+            "needed to score it; set contamination.removed_share to 0"
+        )
+    return ids, [at >= begin for at in range(len(ids))]

@@ -1,0 +1,136 @@
+"""Sensitivity: the same relations under other settings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from metrics.sensitivity import Trial
+from store.artifacts import Artifact
+from store.tensors import load_routing
+from studies.settings import AnalysisSpec, PathwaysSpec, Runtime, SensitivitySpec
+from tasks.step import step
+from tasks.workers import report
+
+PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
+
+
+@step("sensitivity", version=1, run_name="sensitivity")
+def try_settings(
+    out: Path,
+    *,
+    series: list[dict[str, Any]],
+    monitors: Artifact,
+    accuracy: dict[str, str | None],
+    pathways: PathwaysSpec,
+    analysis: AnalysisSpec,
+    sensitivity: SensitivitySpec,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Correlate monitors with accuracy under other thresholds, units, pairs, groups and documents.
+
+    Writes sensitivity.parquet. Costs some ten seconds per nano series. Runs again when a curve, a
+    routing or the settings change.
+    """
+    from metrics.sensitivity import curve_trials, distance_trials, sensitivity_rows
+    from store.schemas import write_rows
+
+    curves = pq.read_table(monitors.path / "curves.parquet").to_pandas()
+    rows: list[dict[str, Any]] = []
+    for number, one in enumerate(series):
+        variants = _by_step(one["steps"], one["measures"], "distance_variants")
+        every = _by_step(one["steps"], one["scores"], "benchmark_scores") if one["scores"] else None
+        for domain, benchmark in accuracy.items():
+            here = curves[(curves["series"] == one["name"]) & (curves["domain"] == domain)]
+            known = {str(m): c.set_index("step")["value"] for m, c in here.groupby("monitor")}
+            if benchmark is None or "accuracy" not in known:
+                continue
+            true = known.pop("accuracy")
+            asked = None
+            if every is not None:
+                asked = every[every["benchmark"] == benchmark].set_index("step")["value"]
+            trials = [
+                *distance_trials(
+                    variants[variants["domain"] == domain],
+                    known["pathway_distance"],
+                    true,
+                    threshold=pathways.threshold,
+                    seed=sensitivity.seed,
+                ),
+                *curve_trials(known, true, asked, analysis.moving_average_window),
+                *_memorization_trials(one, domain, true, pathways, sensitivity),
+            ]
+            rows += sensitivity_rows(one["name"], domain, trials, seed=analysis.seed)
+        report(number + 1, len(series), one["name"])
+    write_rows("sensitivity", rows, out)
+    return {"num_rows": len(rows)}
+
+
+def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> pd.DataFrame:
+    parts = [
+        pq.read_table(artifact.path / f"{name}.parquet").to_pandas().assign(step=training_step)
+        for training_step, artifact in zip(steps, artifacts, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _memorization_trials(
+    one: dict[str, Any],
+    domain: str,
+    accuracy: pd.Series,
+    pathways: PathwaysSpec,
+    sensitivity: SensitivitySpec,
+) -> list[Trial]:
+    """Distance over the samples that are memorized before the end, under other definitions.
+
+    What the appendix of the paper varies (App. E.3) is which samples count; the distance is then
+    taken over those at every checkpoint.
+    """
+    from metrics.distances import mean_pairwise_distance
+    from metrics.memorization import NEVER, memorization_steps
+    from metrics.pathways import pathways_in_unit
+
+    tensors = [load_routing(a.path / f"{domain}.probe.npz") for a in one["routing"]]
+    losses_NT = np.stack([tensor.losses_N for tensor in tensors], axis=1)
+    last = one["steps"][-1]
+    settings = [("epsilon", epsilon, epsilon, PAPER_DELTA) for epsilon in sensitivity.epsilons]
+    settings += [("delta", delta, PAPER_EPSILON, delta) for delta in sensitivity.deltas]
+    known: dict[bytes, pd.Series] = {}
+    trials = []
+    for setting, value, epsilon, delta in settings:
+        found_N = memorization_steps(losses_NT, one["steps"], epsilon, delta)
+        inside_N = (found_N != NEVER) & (found_N < last)
+        note = None
+        curve = pd.Series(dtype=float)
+        if inside_N.sum() < 2:
+            note = f"not available, because {int(inside_N.sum())} samples are memorized"
+        else:
+            if inside_N.tobytes() not in known:
+                strings = (
+                    pathways_in_unit(
+                        tensor.routing_weights_NLK[inside_N], pathways.threshold, "character"
+                    )
+                    for tensor in tensors
+                )
+                means = [
+                    mean_pairwise_distance(
+                        one_set, max_pairs=sensitivity.max_pairs, seed=sensitivity.seed
+                    ).mean
+                    for one_set in strings
+                ]
+                known[inside_N.tobytes()] = pd.Series(means, index=one["steps"])
+            curve = known[inside_N.tobytes()]
+        trials.append(
+            Trial(
+                f"{setting} of memorization",
+                f"{value:g} ({inside_N.mean():.0%} of samples)",
+                "pathway_distance",
+                curve,
+                accuracy,
+                False,
+                note,
+            )
+        )
+    return trials
