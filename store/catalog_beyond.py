@@ -251,7 +251,7 @@ TABLES = (
             SERIES,
             DOMAIN,
             text("setting", "What is varied, such as threshold."),
-            text("value", "Its value."),
+            text("value", "How it was set, in words."),
             MONITOR,
             WINDOW,
             whole("num_checkpoints", "Checkpoints in the window, n."),
@@ -292,7 +292,7 @@ TABLES = (
         "leaderboard",
         "Every monitor under one rule over all trainings (docs/leaderboard.md).",
         (
-            whole("position", "1 is best."),
+            whole("position", "Place in the ranking; 1 is best."),
             MONITOR,
             text("family", "Family of the measure."),
             whole("expected_direction", "Sign that its source claims: -1, 0, +1."),

@@ -118,7 +118,7 @@ def test_what_cannot_be_had_is_none_with_a_reason(monitor, accuracy, reason):
     assert not result.available
     assert result.note == result.difference_note == f"not available, because {reason}"
     values = [getattr(result, f.name) for f in fields(result) if "float" in str(f.type)]
-    assert len(values) == 13
+    assert len(values) == 17
     assert set(values) == {None}
 
 

@@ -11,6 +11,7 @@ import pytest
 from reports.page import build_report
 from store.schemas import TABLES, conform
 from store.warehouse import build
+from tests.store.invented import filled
 
 DOMAINS = {"math": "Math", "code": "Code & <types>"}
 STEPS = (0, 25, 50, 100, 200, 400)
@@ -218,7 +219,7 @@ def write_database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Rows],
 
     def write(rows: Rows) -> Path:
         path = tmp_path_factory.mktemp("warehouse") / "warehouse.duckdb"
-        build({name: conform(name, of_table) for name, of_table in rows.items()}, path)
+        build({name: conform(name, filled(name, of)) for name, of in rows.items()}, path)
         return path
 
     return write
