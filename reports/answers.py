@@ -1,5 +1,382 @@
 """Which tables a report has; each is one SQL query whose rows are written as they stand."""
 
-from reports.tables import TableQuestion
+from reports.tables import Column, TableQuestion
 
-TABLES: tuple[TableQuestion, ...] = ()
+_DOMAIN = Column("domain", "Domain")
+_SERIES = Column("series", "Series")
+_MONITOR = Column("title", "Monitor")
+
+TABLES: tuple[TableQuestion, ...] = (
+    TableQuestion(
+        name="epsilon_scan",
+        section="memorization",
+        title="Memorization under other thresholds",
+        caption="Share memorized before the last checkpoint, number of groups and median step "
+        "under other loss thresholds ε and distances δ to the final loss; the first row of each is "
+        "the study's own.",
+        sql="""select domain, series, epsilon, delta, share_memorized, num_groups, median_step
+from epsilon_scan join series using (series) join domains using (domain)
+order by domains.position, series.position, epsilon, delta desc""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            Column("epsilon", "ε", "2"),
+            Column("delta", "δ", "2"),
+            Column("share_memorized", "Memorized", "share"),
+            Column("num_groups", "Groups", "whole"),
+            Column("median_step", "Median step", "whole"),
+        ),
+        missing="no loss of training samples was measured",
+        paper="App. E.3",
+        folded=True,
+    ),
+    TableQuestion(
+        name="contamination",
+        section="memorization",
+        title="Benchmark documents that were left out",
+        caption="The documents that look most like training data under the last checkpoint "
+        "(Min-K%++, arXiv 2404.02936) do not count in accuracy and groups. In a model that "
+        "generalizes, confidently right answers score high too, so what is left out is not "
+        "necessarily contaminated.",
+        sql="""select c.domain, c.series, c.benchmark, count(*) as documents,
+  count(*) filter (removed) as removed,
+  any_value(s.value) as every, any_value(k.value) as kept
+from contamination c
+join series using (series) join domains on domains.domain = c.domain
+left join (select * from benchmark_scores qualify step = max(step) over (partition by series)) s
+  on (s.series, s.benchmark) = (c.series, c.benchmark)
+left join (select * from clean_scores qualify step = max(step) over (partition by series)) k
+  on (k.series, k.benchmark) = (c.series, c.benchmark)
+group by c.domain, c.series, c.benchmark, domains.position, series.position
+order by domains.position, series.position, c.benchmark""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            Column("benchmark", "Benchmark"),
+            Column("documents", "Documents", "whole"),
+            Column("removed", "Left out", "whole"),
+            Column("every", "Last score, all", "share"),
+            Column("kept", "Last score, kept", "share"),
+        ),
+        missing="no benchmark was scored",
+        paper="App. B.1",
+    ),
+    TableQuestion(
+        name="removed_documents",
+        section="memorization",
+        title="The documents themselves",
+        caption="Every document left out in a main series, with its score.",
+        sql="""select c.domain, c.series, c.benchmark, c.document_id, c.score, d.target
+from contamination c join series using (series)
+left join (select * from benchmark_documents qualify step = max(step) over (partition by series)) d
+  on (d.series, d.benchmark, d.document_id) = (c.series, c.benchmark, c.document_id)
+where removed and role = 'main' order by c.domain, c.series, c.benchmark, c.score desc""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            Column("benchmark", "Benchmark"),
+            Column("document_id", "Document", "whole"),
+            Column("score", "Min-K%++", "2"),
+            Column("target", "Answer"),
+        ),
+        missing="none was left out",
+        folded=True,
+    ),
+    TableQuestion(
+        name="pairing",
+        section="groups",
+        title="Pairs of groups and their delay",
+        caption="Training group, the benchmark group matched to it, and how many optimizer steps "
+        "later its documents are generalized. A negative delay means that documents were answered "
+        "before the samples counted as memorized. Groups of the last checkpoint are trivially so: "
+        "nothing comes after it.",
+        sql="""select p.domain, p.series, memorization_step, generalization_step, delay, similarity,
+  num_samples, num_documents
+from pairing p join series using (series) join domains using (domain)
+where role <> 'control' and delay is not null
+order by domains.position, series.position, memorization_step""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            Column("memorization_step", "Memorized at", "whole"),
+            Column("generalization_step", "Generalized at", "whole"),
+            Column("delay", "Delay", "whole"),
+            Column("similarity", "Likeness", "2"),
+            Column("num_samples", "Samples", "whole"),
+            Column("num_documents", "Documents", "whole"),
+        ),
+        missing="no training group could be paired with a benchmark group",
+        paper="Figure 2; App. B.1",
+        folded=True,
+    ),
+    TableQuestion(
+        name="linear_fits",
+        section="correlations",
+        title="Straight lines of accuracy on the paper's monitors",
+        caption="Slope, share of variance explained and mean squared error of the fits; all "
+        "checkpoints. Beside Pearson the range it takes when one checkpoint is left out.",
+        sql="""select c.domain, c.series, m.title, c.num_checkpoints, c.pearson, c.pearson_loo_low,
+  c.pearson_loo_high, c.linear_slope, c.linear_r2, c.linear_mse
+from correlations c join monitors m using (monitor) join series using (series)
+join domains using (domain)
+where "window" = 'all' and family = 'paper' and role <> 'control'
+order by domains.position, series.position, m.title""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            _MONITOR,
+            Column("num_checkpoints", "n", "whole"),
+            Column("pearson", "Pearson", "2"),
+            Column("pearson_loo_low", "Least", "2"),
+            Column("pearson_loo_high", "Largest", "2"),
+            Column("linear_slope", "Slope", "3"),
+            Column("linear_r2", "R²", "2"),
+            Column("linear_mse", "MSE", "4"),
+        ),
+        missing="no accuracy was measured",
+        paper="Figure 7",
+        folded=True,
+    ),
+    TableQuestion(
+        name="leaderboard",
+        section="leaderboard",
+        title="The leaderboard",
+        caption="“Follows” counts the cases in which the detrended test speaks with the sign of "
+        "the "
+        "whole, of those in which it speaks; z and p combine them over trainings, corrected for "
+        "all "
+        "measures. “Told from control” counts the cases in which the measure moves otherwise than "
+        "in its control, and how many go the other way. A pass needs both, with one sign.",
+        sql="""select position, title, l.family, num_cases, num_agreeing || ' of ' || num_tested as
+  follows, combined_z, combined_p, holm_p,
+  num_separating || ' of ' || num_with_control as apart, num_separating_otherwise,
+  case separating_direction when 1 then 'rises' when -1 then 'falls' end as moves,
+  case l.expected_direction when 1 then 'rises' when -1 then 'falls' else 'none' end as claimed,
+  median_graded, passes, note
+from leaderboard l join monitors using (monitor) order by position""",
+        columns=(
+            Column("title", "Measure"),
+            Column("family", "Family"),
+            Column("follows", "Follows"),
+            Column("combined_z", "z", "2"),
+            Column("combined_p", "p", "p"),
+            Column("holm_p", "Corrected p", "p"),
+            Column("apart", "Told from control"),
+            Column("num_separating_otherwise", "Other way", "whole"),
+            Column("moves", "Moves"),
+            Column("claimed", "Claimed"),
+            Column("median_graded", "Median gap", "1"),
+            Column("passes", "Passes", "truth"),
+            Column("note", "Why not"),
+        ),
+        missing="no monitor was judged",
+    ),
+    TableQuestion(
+        name="sensitivity",
+        section="sensitivity",
+        title="Pathway distance, consistency and loss under other settings",
+        caption="Correlation with accuracy after its onset, main series; the study's own setting "
+        "is "
+        "marked. p is that of the detrended test, uncorrected.",
+        sql="""select s.domain, s.setting, s.value, coalesce(m.title, s.monitor) as title,
+  s.num_checkpoints, s.pearson, s.spearman, s.difference_p, s.is_default, s.note
+from sensitivity s join series using (series) join domains using (domain)
+left join monitors m using (monitor)
+where "window" = 'after_onset' and role = 'main'
+order by domains.position, series.position, s.setting, s.value, title""",
+        columns=(
+            _DOMAIN,
+            Column("setting", "Setting"),
+            Column("value", "Value"),
+            _MONITOR,
+            Column("num_checkpoints", "n", "whole"),
+            Column("pearson", "Pearson", "2"),
+            Column("spearman", "Spearman", "2"),
+            Column("difference_p", "p", "p"),
+            Column("is_default", "Own", "truth"),
+            Column("note", "Note"),
+        ),
+        missing="the study leaves the other settings out",
+        paper="App. E.2; App. E.3; Figure 9",
+    ),
+    TableQuestion(
+        name="variants",
+        section="variants",
+        title="Monitors across recipes and seeds",
+        caption="Pearson correlation with accuracy after its onset: median over series and "
+        "domains, "
+        "the share with the sign that the measure's source claims (or, without a claim, with the "
+        "more frequent sign), and in how many the detrended test speaks before correction.",
+        sql="""select m.title, s.variant, count(distinct c.series) as series_count,
+  count(*) as cases, median(pearson) as middle, min(pearson) as least, max(pearson) as largest,
+  case when any_value(m.expected_direction) <> 0
+    then avg((sign(pearson) = m.expected_direction)::int)
+    else greatest(avg((pearson > 0)::int), avg((pearson < 0)::int)) end as agreeing,
+  count(*) filter (difference_p <= 0.05) as spoke
+from correlations c join series s using (series) join monitors m using (monitor)
+where s.role <> 'control' and "window" = 'after_onset' and pearson is not null
+  and m.family in ('paper', 'candidate')
+group by m.title, s.variant order by m.title, s.variant""",
+        columns=(
+            _MONITOR,
+            Column("variant", "Recipe"),
+            Column("series_count", "Series", "whole"),
+            Column("cases", "Cases", "whole"),
+            Column("middle", "Median Pearson", "2"),
+            Column("least", "Least", "2"),
+            Column("largest", "Largest", "2"),
+            Column("agreeing", "Of one sign", "share"),
+            Column("spoke", "Detrended p ≤ 0.05", "whole"),
+        ),
+        missing="no accuracy was measured",
+        paper="App. E.6",
+        folded=True,
+    ),
+    TableQuestion(
+        name="lead_lag",
+        section="online",
+        title="Calls and how early they came",
+        caption="When the training loss was called flat, when each measure was called to have "
+        "turned after that, and when accuracy had made half of its rise. Lead is how many steps "
+        "the "
+        "call came before; a call where accuracy never rises is a false alarm.",
+        sql="""select l.domain, l.series, m.title, flat_step, call_step, accuracy_step, lead,
+  false_alarm, l.note
+from lead_lag l join monitors m using (monitor) join series using (series)
+join domains using (domain)
+where m.family in ('paper', 'candidate')
+order by domains.position, series.position, m.family desc, m.title""",
+        columns=(
+            _DOMAIN,
+            _SERIES,
+            _MONITOR,
+            Column("flat_step", "Loss flat", "whole"),
+            Column("call_step", "Called", "whole"),
+            Column("accuracy_step", "Accuracy", "whole"),
+            Column("lead", "Lead", "whole"),
+            Column("false_alarm", "False alarm", "truth"),
+            Column("note", "Note"),
+        ),
+        missing="no training loss was measured",
+        folded=True,
+    ),
+    TableQuestion(
+        name="online_summary",
+        section="online",
+        title="Calls of each measure",
+        caption="Over all series and domains: how often a measure called before accuracy rose, and "
+        "how often it called where nothing rose.",
+        sql="""select m.title, count(*) filter (accuracy_step is not null) as risen,
+  count(*) filter (lead > 0) as before, count(*) filter (lead <= 0) as after,
+  median(lead) as lead, count(*) filter (accuracy_step is null) as quiet,
+  count(*) filter (false_alarm) as false_alarms
+from lead_lag join monitors m using (monitor) group by m.title, m.family
+order by count(*) filter (lead > 0) / greatest(1, count(*) filter (accuracy_step is not null))
+  - count(*) filter (false_alarm) / greatest(1, count(*) filter (accuracy_step is null)) desc,
+  m.title""",
+        columns=(
+            Column("title", "Measure"),
+            Column("risen", "Accuracy rose", "whole"),
+            Column("before", "Called before", "whole"),
+            Column("after", "Called after", "whole"),
+            Column("lead", "Median lead, steps", "whole"),
+            Column("quiet", "It did not", "whole"),
+            Column("false_alarms", "Called all the same", "whole"),
+        ),
+        missing="no training loss was measured",
+    ),
+    TableQuestion(
+        name="frozen_router",
+        section="frozen_router",
+        title="What goes with what over the routers",
+        caption="Correlations over independent routers, so a plain permutation test is honest "
+        "here. "
+        "Same scale: all routers equally sharp. Varied: from nearly uniform to sharp.",
+        sql="""select replace(variant, '_', ' ') as variant, replace(x, '_', ' ') as x,
+  replace(y, '_', ' ') as y, num_routers, pearson, pearson_low, pearson_high, spearman, p
+from frozen_router_correlations""",
+        columns=(
+            Column("variant", "Routers"),
+            Column("x", "This"),
+            Column("y", "against this"),
+            Column("num_routers", "n", "whole"),
+            Column("pearson", "Pearson", "2"),
+            Column("pearson_low", "95 %, from", "2"),
+            Column("pearson_high", "to", "2"),
+            Column("spearman", "Spearman", "2"),
+            Column("p", "p", "p"),
+        ),
+        missing="the study leaves the experiment out",
+        paper="Figure 8",
+    ),
+    TableQuestion(
+        name="router_dynamics",
+        section="dynamics",
+        title="How fast and how steadily the weights settle",
+        caption="Change of each kind's norm between checkpoints over its mean norm; convergence "
+        "speed is its drop from the early to the late half; stability is 1 over its standard "
+        "deviation. The paper prints 0.151 / 5.63 (router), 0.063 / 7.32 (expert) and 0.083 / 6.01 "
+        "(attention) for change and stability.",
+        sql="""select series, kind, mean_change, mean_change_per_log_step, convergence_speed,
+  stability, note
+from router_dynamics join series using (series) order by position, kind""",
+        columns=(
+            _SERIES,
+            Column("kind", "Weights"),
+            Column("mean_change", "Change", "3"),
+            Column("mean_change_per_log_step", "Change per log step", "3"),
+            Column("convergence_speed", "Convergence speed", "3"),
+            Column("stability", "Stability", "2"),
+            Column("note", "Note"),
+        ),
+        missing="no weight file was read",
+        paper="App. D",
+    ),
+    TableQuestion(
+        name="field",
+        section="field",
+        title="All measures of the field at the last checkpoint",
+        caption="Mean of layers, main series, beside routing at random.",
+        sql="""select r.domain, m.title, r.value, r.baseline, r.baseline_kind, r.num_tokens, r.note
+from routing_measures r join monitors m on m.monitor = r.measure
+join series using (series) left join domains using (domain)
+where layer is null and role = 'main' and m.family = 'field'
+qualify step = max(step) over (partition by series)
+order by coalesce(domains.position, 99), m.title""",
+        columns=(
+            _DOMAIN,
+            Column("title", "Measure"),
+            Column("value", "Value", "3"),
+            Column("baseline", "At random", "3"),
+            Column("baseline_kind", "Which random routing"),
+            Column("num_tokens", "Tokens or samples", "whole"),
+            Column("note", "Note"),
+        ),
+        missing="no routing of single tokens was measured",
+        folded=True,
+    ),
+    TableQuestion(
+        name="untrained",
+        section="nulls",
+        title="The untrained model beside the trained one",
+        caption="Every monitor at the first checkpoint (where it is step 0, the initialization: a "
+        "model that knows nothing) and at the last, main series.",
+        sql="""select c.domain, m.title, arg_min(value, step) as first,
+  arg_max(value, step) as last,
+  min(step) as first_step
+from curves c join monitors m using (monitor) join series using (series)
+join domains using (domain)
+where role = 'main' and value is not null
+group by c.domain, c.series, m.title, domains.position, series.position
+order by domains.position, series.position, m.title""",
+        columns=(
+            _DOMAIN,
+            _MONITOR,
+            Column("first_step", "First step", "whole"),
+            Column("first", "First", "3"),
+            Column("last", "Last", "3"),
+        ),
+        missing="nothing was measured",
+        folded=True,
+    ),
+)

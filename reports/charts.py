@@ -36,7 +36,7 @@ DARK = {
     "#a8326b": "#f08bb8",
     "#b8860b": "#f0c04a",
 }
-SOLID, DASHED = (1, 0), (5, 3)
+SOLID, DASHED, DOTTED = (1, 0), (5, 3), (1, 3)
 PNG_SCALE = 2
 SMALL_BELOW = 160
 STEP_LABEL = "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, ',')"

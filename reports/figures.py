@@ -9,8 +9,10 @@ from typing import Any
 from reports.charts import (
     CONTROL_COLOURS,
     DASHED,
+    DOTTED,
     MAIN_COLOURS,
     QUANTITY_COLOURS,
+    SOFT,
     Axis,
     Line,
     Panel,
@@ -18,7 +20,7 @@ from reports.charts import (
     ramp_colour,
     save_figure,
 )
-from reports.questions import Question
+from reports.question import Question
 from reports.shapes import heat_specs, scatter_specs
 
 Row = dict[str, Any]
@@ -171,6 +173,15 @@ def _lines(question: Question, rows: Iterable[Row], names: Names) -> dict[Any, L
             step: Line(names.of("group_step", step), ramp_colour(at / max(len(found) - 1, 1)))
             for at, step in enumerate(found)
         }
+    if question.line == "which":
+        known = {name: line for name, line in series_lines(names).items() if name in found}
+        others = [name for name in found if name not in known]
+        return known | {name: Line(str(name), SOFT, DOTTED) for name in others}
+    if len(found) > len(QUANTITY_COLOURS):
+        return {
+            name: Line(names.of(question.line, name), ramp_colour(at / (len(found) - 1)))
+            for at, name in enumerate(found)
+        }
     return {
         name: Line(names.of(question.line, name), colour)
         for name, colour in zip(found, QUANTITY_COLOURS, strict=False)
@@ -179,13 +190,14 @@ def _lines(question: Question, rows: Iterable[Row], names: Names) -> dict[Any, L
 
 def series_lines(names: Names) -> dict[str, Line]:
     """The look of every series: main ones solid and saturated, controls dashed."""
-    counts = {"main": 0, "control": 0}
+    counts = Counter[bool]()
     lines = {}
     for name in names.series:
-        role = names.roles.get(name, "main")
-        colours, dash = (CONTROL_COLOURS, DASHED) if role == "control" else (MAIN_COLOURS, (1, 0))
-        lines[name] = Line(names.of("series", name), colours[counts[role] % len(colours)], dash)
-        counts[role] += 1
+        is_control = names.roles.get(name, "main") == "control"
+        colours, dash = (CONTROL_COLOURS, DASHED) if is_control else (MAIN_COLOURS, (1, 0))
+        at = counts[is_control] % len(colours)
+        lines[name] = Line(names.of("series", name), colours[at], dash)
+        counts[is_control] += 1
     return lines
 
 

@@ -1,63 +1,16 @@
-"""Which figures a report has; each is one SQL query whose rows become lines, points or cells.
+"""Which figures a report has, in the order of the page; :mod:`reports.further` has the others."""
 
-A query answers with `value`, the columns named in `panels` (one small chart per value), and what
-its `kind` needs: `step` and the column `line` (one line per value) for a curve, `x` and `line` for
-a scatter, `x` and `y` for a matrix. What is drawn can so be had again with `grokpath sql`.
-"""
+from reports.further import FURTHER
+from reports.question import Question, curve, scoped
 
-from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["curve", "scatter", "matrix"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """A figure before it is drawn: where it stands, what it asks, how it is told.
-
-    `paper` names its counterpart in arXiv 2506.21551, such as "Figure 4"; empty where it has none.
-    """
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    sql: str
-    missing: str
-    panels: tuple[str, ...] = ("domain",)  # or domain and what varies within it
-    line: str = "series"
-    format: str = ".3~g"
-    zero: bool = False
-    shared: bool = True
-    domain: tuple[float, float] | None = None
-    kind: Kind = "curve"
-    x_title: str = ""
-    y_title: str = ""
-    paper: str = ""
-
-
-def _curve(monitor: str) -> str:
-    return (
-        "select domain, series, step, value from curves\n"
-        f"where monitor = '{monitor}' and value is not null order by all"
-    )
-
-
-def _scoped(scope: str, metric: str, extra: str) -> str:
-    return (
-        f"select domain, series, {extra}, step, value from pathway_metrics\n"
-        f"where scope = '{scope}' and metric = '{metric}' and value is not null order by all"
-    )
-
-
-QUESTIONS: tuple[Question, ...] = (
+_PAPER: tuple[Question, ...] = (
     Question(
         name="accuracy",
         section="training",
         title="Accuracy on the benchmark",
         caption="Share of benchmark questions answered correctly; they are held-out according to "
         "the study.",
-        sql=_curve("accuracy"),
+        sql=curve("accuracy"),
         missing="no benchmark was scored in this study",
         format=".0%",
         domain=(0.0, 1.0),
@@ -68,9 +21,10 @@ QUESTIONS: tuple[Question, ...] = (
         title="Training loss",
         caption="Mean loss of the probe set, which is training data, in nats per counted token. "
         "Where it is flat it cannot tell what still changes.",
-        sql=_curve("training_loss"),
+        sql=curve("training_loss"),
         missing="no loss of training samples was measured",
         zero=True,
+        paper="Figure 1",
     ),
     Question(
         name="validation_loss",
@@ -78,7 +32,7 @@ QUESTIONS: tuple[Question, ...] = (
         title="Validation loss",
         caption="Mean loss of samples that are held-out according to the study, in nats per "
         "counted token.",
-        sql=_curve("validation_loss"),
+        sql=curve("validation_loss"),
         missing="the study's domains name no validation samples",
         zero=True,
     ),
@@ -100,6 +54,7 @@ where monitor = 'accuracy' and value is not null order by all""",
         line="quantity",
         format=".0%",
         domain=(0.0, 1.0),
+        paper="Figure 1",
     ),
     Question(
         name="pathway_distance",
@@ -107,8 +62,9 @@ where monitor = 'accuracy' and value is not null order by all""",
         title="Pathway distance",
         caption="Mean edit distance between the pathways of two samples, in characters. It falls "
         "when samples become alike, and also when pathways merely become shorter.",
-        sql=_curve("pathway_distance"),
+        sql=curve("pathway_distance"),
         missing="no pathways were measured",
+        paper="Figure 4",
     ),
     Question(
         name="pathway_distance_normalized",
@@ -117,7 +73,7 @@ where monitor = 'accuracy' and value is not null order by all""",
         caption="The same, each distance divided by the length of the longer pathway: 0 is "
         "identical. It depends less on the length of pathways, but is not free of it; 1 is "
         "practically out of reach, because separators match.",
-        sql=_curve("pathway_distance_normalized"),
+        sql=curve("pathway_distance_normalized"),
         missing="no length-normalised distance was measured",
     ),
     Question(
@@ -128,18 +84,20 @@ where monitor = 'accuracy' and value is not null order by all""",
         "The median is shown because the ratio explodes for single samples. Points are left out "
         "where more than 10 % of samples are ill-conditioned: the ratio's denominator is near or "
         "below zero. Each chart has its own scale.",
-        sql=_curve("pathway_consistency_median"),
+        sql=curve("pathway_consistency_median"),
         missing="no pathway consistency was measured (it needs two MoE layers)",
         shared=False,
+        paper="Figure 6",
     ),
     Question(
         name="layer_distance",
         section="layers",
         title="Pathway distance by layer",
         caption="Mean edit distance within one MoE layer, in experts. Layer 0 is the first.",
-        sql=_scoped("layer", "pathway_distance_expert", "layer"),
+        sql=scoped("layer", "pathway_distance_expert", "layer"),
         missing="no distances of single layers were measured",
         panels=("domain", "layer"),
+        paper="Figure 5",
     ),
     Question(
         name="layer_cosine",
@@ -147,7 +105,7 @@ where monitor = 'accuracy' and value is not null order by all""",
         title="Likeness of neighbouring layers",
         caption="Mean cosine between the routing embeddings of a layer and the next, the "
         "ingredient of pathway consistency; 1 is the same direction.",
-        sql=_scoped("layer_pair", "cosine", "layer as layer_pair"),
+        sql=scoped("layer_pair", "cosine", "layer as layer_pair"),
         missing="no pairs of layers were measured (it needs two MoE layers)",
         panels=("domain", "layer_pair"),
     ),
@@ -158,7 +116,8 @@ where monitor = 'accuracy' and value is not null order by all""",
         caption="How many directions the routing of the samples spreads over, "
         "Tr(H (H + λI)⁻¹) of the gating kernel; from 0 to the smaller of samples and layers × "
         "experts. It grows with the number of samples, so domains are not to be compared.",
-        sql="""select domain, series, step, effective_dimension as value from bound order by all""",
+        sql="""select domain, series, step, effective_dimension as value from bound
+where kernel = 'gating' order by all""",
         missing="no bound terms were computed",
     ),
     Question(
@@ -169,7 +128,7 @@ where monitor = 'accuracy' and value is not null order by all""",
         "The bias fits the one-hot answer, centred; where samples have no single answer token it "
         "is not available, nor is the total. Each chart has its own scale.",
         sql="""select domain, series, quantity, step, value from bound
-unpivot (value for quantity in (bias, variance, noise)) order by all""",
+unpivot (value for quantity in (bias, variance, noise)) where kernel = 'gating' order by all""",
         missing="no bound terms were computed",
         panels=("domain", "series"),
         line="quantity",
@@ -195,3 +154,5 @@ where scope = 'group' and metric = 'pathway_distance' and value is not null orde
         line="group_step",
     ),
 )
+
+QUESTIONS: tuple[Question, ...] = (*_PAPER, *FURTHER)

@@ -1,0 +1,366 @@
+"""Figures beyond the main ones: controls, field, nulls, dynamics, candidates, frozen routers."""
+
+from reports.question import Question, curve
+
+MAIN = "(select series from series where role = 'main' order by position limit 1)"
+
+
+def _of_field(measure: str, title: str, caption: str) -> Question:
+    return Question(
+        name=measure,
+        section="field",
+        title=title,
+        caption=caption + " Dotted grey, where shown: routing at random.",
+        sql=f"""select domain, series as which, step, value from routing_measures
+where measure = '{measure}' and layer is null and domain <> 'all' and value is not null
+union all
+select domain, 'random routing', step, avg(baseline) from routing_measures
+where measure = '{measure}' and layer is null and domain <> 'all' and baseline is not null
+group by domain, step order by all""",
+        missing="no routing of single tokens was measured",
+        line="which",
+        shared=False,
+    )
+
+
+FURTHER: tuple[Question, ...] = (
+    Question(
+        name="paired_groups",
+        section="groups",
+        title="Paired groups: loss and accuracy",
+        caption="The three largest pairs of each domain in the main series: mean loss of the "
+        "training group as a share of its largest, and accuracy on the benchmark group matched to "
+        "it. Grokking is the second rising after the first is flat.",
+        sql=f"""with pairs as (
+  select *, 'memorized ' || memorization_step || ', generalized ' || generalization_step as pair
+  from pairing where delay is not null and series = {MAIN}
+  qualify row_number() over (partition by domain order by num_samples desc, delay) <= 3
+)
+select p.domain, pair, 'training loss, share of its largest' as quantity, m.step,
+  m.value / max(m.value) over (partition by p.domain, pair) as value
+from pairs p join pathway_metrics m on (m.series, m.domain, m.group_step)
+  = (p.series, p.domain, p.memorization_step)
+where m.scope = 'group' and m.metric = 'training_loss'
+union all
+select p.domain, pair, 'accuracy', b.step, avg(b.correct::int)
+from pairs p
+join domains d using (domain)
+join generalization g on (g.series, g.domain, g.benchmark, g.generalization_step)
+  = (p.series, p.domain, d.benchmark, p.generalization_step)
+join benchmark_documents b on (b.series, b.domain, b.benchmark, b.document_id)
+  = (g.series, g.domain, g.benchmark, g.document_id)
+group by all order by all""",
+        missing="no training group could be paired with a benchmark group",
+        panels=("domain", "pair"),
+        line="quantity",
+        format=".0%",
+        domain=(0.0, 1.0),
+        paper="Figure 1; Figure 2",
+    ),
+    Question(
+        name="group_similarity",
+        section="groups",
+        title="Likeness of training and benchmark groups",
+        caption="Mean cosine similarity of the texts of every training group (across) and "
+        "benchmark group (up), by the steps of memorization and generalization, main series. The "
+        "pairing picks one cell per row and column with the largest sum.",
+        sql=f"""select domain, memorization_step as x, generalization_step as y, similarity as value
+from group_similarity where series = {MAIN} order by all""",
+        missing="there are no groups on both sides",
+        kind="matrix",
+        x_title="memorized at step",
+        y_title="generalized at step",
+        shared=False,
+        paper="App. B.1",
+    ),
+    Question(
+        name="thresholds",
+        section="pathways",
+        title="Pathway distance under other thresholds",
+        caption="The same distance with pathways cut at other shares of routing weight τ, in "
+        "characters, over the same sampled pairs.",
+        sql="""select domain, series, 'τ = ' || threshold as threshold, step, value
+from distance_variants
+where unit = 'character' and not normalized
+  and pair_seed = (select min(pair_seed) from distance_variants)
+order by all""",
+        missing="the study leaves the other settings out",
+        panels=("domain", "series"),
+        line="threshold",
+        paper="Figure 9",
+    ),
+    Question(
+        name="trends",
+        section="pathways",
+        title="Quadratic trends",
+        caption="Pathway distance and roughness of the main series with a parabola over the "
+        "checkpoints' index, as the paper draws them. Points are what was measured.",
+        sql=f"""with placed as (
+  select *, row_number() over (partition by series, domain, monitor order by step) - 1 as place
+  from curves where value is not null and series = {MAIN}
+    and monitor in ('pathway_distance', 'pathway_consistency_median')
+)
+select domain, monitor, 'measured' as quantity, step, value from placed
+union all
+select domain, monitor, 'parabola', step, constant + linear * place + quadratic * place * place
+from placed join trend_fits using (series, domain, monitor)
+where abscissa = 'index' and quadratic is not null order by all""",
+        missing="no curve is long enough for a parabola",
+        panels=("domain", "monitor"),
+        line="quantity",
+        shared=False,
+        paper="Figure 4; Figure 6",
+    ),
+    Question(
+        name="cross_domain",
+        section="controls",
+        title="Distance between samples of two domains",
+        caption="Mean pathway distance over pairs with one sample from each domain. The paper "
+        "expects no trend: samples of different subjects have little to share.",
+        sql="""select a.title || ' × ' || b.title as pair, series, step, value
+from cross_domain c join domains a on a.domain = c.domain join domains b on b.domain = other_domain
+where c.metric = 'pathway_distance' order by all""",
+        missing="the study has one domain",
+        panels=("pair",),
+        paper="App. E.4",
+    ),
+    Question(
+        name="entropy_control",
+        section="controls",
+        title="Pathway distance against routing entropy, over pairs",
+        caption="Correlation over pairs of samples between their mean routing entropy and their "
+        "pathway distance, at each checkpoint. Far from 0, the distance mostly repeats how "
+        "undecided the router is. The paper reports 0.24.",
+        sql="""select domain, series, step, pearson as value from entropy_control
+where pearson is not null order by all""",
+        missing="no pairs could be correlated",
+        domain=(-1.0, 1.0),
+        paper="App. E.5",
+    ),
+    Question(
+        name="linear_fits",
+        section="correlations",
+        title="Accuracy on each monitor, with a straight line",
+        caption="One point per checkpoint of the main series: the monitor across, accuracy up; all "
+        "checkpoints. The line's slope, R² and error stand in the table.",
+        sql=f"""select coalesce(m.title, x.monitor) as which, x.domain, x.series, x.value as x,
+  y.value from curves x join curves y using (series, domain, step)
+join monitors m on m.monitor = x.monitor
+where y.monitor = 'accuracy' and m.family = 'paper' and x.value is not null
+  and y.value is not null and x.series = {MAIN} order by all""",
+        missing="no accuracy was measured",
+        panels=("which", "domain"),
+        kind="scatter",
+        format=".0%",
+        shared=False,
+        paper="Figure 7",
+    ),
+    Question(
+        name="effective_dimension_tangent",
+        section="bound",
+        title="Effective dimension, tangent kernel",
+        caption="The same with the experts' own tangent kernels at the samples' hidden states, "
+        "on a "
+        "sample of the probe set; the kernel's mean diagonal is 1.",
+        sql="""select domain, series, step, effective_dimension as value from bound
+where kernel = 'tangent' order by all""",
+        missing="the model has no experts whose gradients are known in closed form",
+    ),
+    Question(
+        name="frozen_router",
+        section="frozen_router",
+        title="Effective dimension against path distance",
+        caption="One point per router: mean normalised edit distance of the samples' pathways "
+        "across, effective dimension (tangent kernel) up.",
+        sql="""select replace(variant, '_', ' ') as variant, 'routers' as which,
+  path_distance_normalized as x, effective_dimension as value from frozen_router order by all""",
+        missing="the study leaves the experiment out",
+        panels=("variant",),
+        line="which",
+        kind="scatter",
+        shared=False,
+        x_title="path distance",
+        paper="Figure 8",
+    ),
+    Question(
+        name="parameter_norms",
+        section="dynamics",
+        title="Norms of the weights",
+        caption="L2 norm of all weights of a kind, read from the weight files.",
+        sql="""select kind, series, step, norm as value from parameter_norms order by all""",
+        missing="no weight file was read",
+        panels=("kind",),
+        shared=False,
+        paper="App. D",
+    ),
+    _of_field(
+        "saturation_top_k",
+        "Router saturation",
+        "Share of a token's experts that the last checkpoint chooses too.",
+    ),
+    Question(
+        name="drift",
+        section="field",
+        title="Drift: experts that two checkpoints have in common",
+        caption="Share of a token's experts chosen at both of two checkpoints, mean of domains. "
+        "Dark blocks are stretches in which routing hardly changes.",
+        sql="""select series, step_a as x, step_b as y, avg(top_k_overlap) as value from drift
+group by all union all
+select series, step_b, step_a, avg(top_k_overlap) from drift where step_a <> step_b
+group by all order by all""",
+        missing="no routing of single tokens was measured",
+        panels=("series",),
+        kind="matrix",
+        x_title="step",
+        y_title="step",
+        format=".2f",
+        shared=False,
+    ),
+    Question(
+        name="expert_use",
+        section="field",
+        title="Which domain uses which expert",
+        caption="Share of a domain's expert slots at the last checkpoint of the main series, by "
+        "layer.",
+        sql=f"""select layer, expert as x, d.title as y, load_share as value
+from expert_use join domains d using (domain)
+where series = {MAIN} and step = (select max(step) from checkpoints where series = {MAIN})
+order by all""",
+        missing="no routing of single tokens was measured",
+        panels=("layer",),
+        kind="matrix",
+        x_title="expert",
+        format=".2f",
+    ),
+    Question(
+        name="coactivation",
+        section="field",
+        title="Experts chosen together",
+        caption="Share of the tokens of one expert (up) that also choose another (across), last "
+        "checkpoint of the main series, all domains.",
+        sql=f"""select layer, other as x, expert as y, share as value from coactivation
+where series = {MAIN} and step = (select max(step) from checkpoints where series = {MAIN})
+order by all""",
+        missing="one expert is chosen per token",
+        panels=("layer",),
+        kind="matrix",
+        x_title="expert",
+        y_title="expert",
+        format=".2f",
+    ),
+    _of_field(
+        "token_entropy",
+        "Routing entropy of single tokens",
+        "Entropy of a token's routing weights, nats.",
+    ),
+    _of_field(
+        "boundary_margin_logit_p50",
+        "Boundary margin",
+        "Median distance, in logits, between the last expert chosen and the first that is not.",
+    ),
+    _of_field(
+        "load_max_violation",
+        "Overload of the busiest expert (MaxVio)",
+        "Largest load over the mean load, less 1.",
+    ),
+    _of_field(
+        "effective_experts",
+        "Effective number of experts",
+        "Exponential of the entropy of expert load; K where load is even.",
+    ),
+    _of_field(
+        "domain_specialisation",
+        "Domain specialisation",
+        "How far a domain's expert load is from that of the other domains; 1 is no expert in "
+        "common.",
+    ),
+    _of_field(
+        "vocabulary_specialisation",
+        "Vocabulary specialisation",
+        "Share of a token's occurrences that go to its favourite expert.",
+    ),
+    _of_field(
+        "coactivation_strongest",
+        "Co-activation with the strongest partner",
+        "Share of an expert's tokens that also choose its most frequent partner.",
+    ),
+    _of_field(
+        "path_entropy_2",
+        "Entropy of routes over two layers",
+        "How many different pairs of experts samples take through neighbouring layers.",
+    ),
+    _of_field(
+        "congestion_coefficient",
+        "Congestion coefficient",
+        "How much load, in place of quality, decides which expert is chosen.",
+    ),
+    Question(
+        name="signature",
+        section="field",
+        title="Separation of domains by routing signatures",
+        caption="Mean cosine of routing weights within domains less that between domains.",
+        sql="""select 'all domains' as what, series, step, value from routing_measures
+where measure = 'signature_separation' and value is not null order by all""",
+        missing="the study has one domain",
+        panels=("what",),
+    ),
+    Question(
+        name="nulls",
+        section="nulls",
+        title="Pathway distance on pathways that mean nothing",
+        caption="Main series: the distance per expert, the same with samples shuffled in each "
+        "layer (same load and sharpness, no route), and with every sample's experts renamed at "
+        "random (same sharpness alone).",
+        sql=f"""select distinct domain, 'measured' as quantity, step, value from nulls
+where monitor = 'pathway_distance_expert' and series = {MAIN}
+union all
+select domain, replace(null_kind, '_', ' '), step, null_value from nulls
+where monitor = 'pathway_distance_expert' and series = {MAIN} order by all""",
+        missing="no null was measured",
+        line="quantity",
+    ),
+    *(
+        Question(
+            name=f"candidate_{monitor}",
+            section="leaderboard",
+            title=title,
+            caption=caption,
+            sql=curve(monitor),
+            missing="it was not measured",
+            shared=False,
+        )
+        for monitor, title, caption in (
+            (
+                "kernel_alignment",
+                "Alignment of the routing kernel with the answers",
+                "How far samples with the same answer are routed alike; 1 is the same kernel.",
+            ),
+            (
+                "likeness_answer_given_input",
+                "Likeness of routing and answers beyond inputs",
+                "Rank correlation over pairs of routing distance with different answers, the "
+                "inputs' distance taken out.",
+            ),
+            (
+                "distance_over_null",
+                "Pathway distance over its load-preserving null",
+                "Below 1 where layers agree on which samples are alike.",
+            ),
+            (
+                "distance_over_chance",
+                "Pathway distance over that of relabelled experts",
+                "Below 1 where samples share experts, whatever the pathways' length.",
+            ),
+            (
+                "linear_input_share",
+                "Share of routing variance linear in the inputs",
+                "1 where each input token adds its own share to the routing.",
+            ),
+            (
+                "dimension_over_null",
+                "Effective dimension over its load-preserving null",
+                "Below 1 where layers agree on which samples are alike.",
+            ),
+        )
+    ),
+)
