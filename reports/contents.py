@@ -10,17 +10,25 @@ from reports.tables import ReadTable
 
 
 @dataclass(frozen=True)
-class Counterpart:
-    """One figure or table of the paper, and where its like stands on the page."""
+class Link:
+    """A place on the page, and why it is empty if it is."""
 
-    paper: str
     title: str
     anchor: str
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Counterpart:
+    """One figure, table or appendix of the paper, and where its likes stand on the page."""
+
+    paper: str
+    links: tuple[Link, ...]
+
+
 # Its table has a page of its own (correlations.html), not a query whose rows are the table.
-TABLE_1 = Counterpart("Table 1", "Monitors against accuracy", "correlations")
+TABLE_1 = ("Table 1", Link("Monitors against accuracy", "correlations"))
+KINDS = ("Figure", "Table", "App.")
 
 
 def sections_with_content(items: Sequence[Figure | ReadTable]) -> list[Section]:
@@ -31,21 +39,18 @@ def sections_with_content(items: Sequence[Figure | ReadTable]) -> list[Section]:
 
 def counterparts(items: Sequence[Figure | ReadTable]) -> list[Counterpart]:
     """What of the paper is shown where, in the paper's order."""
-    found = [
-        Counterpart(
-            part,
-            item.question.title,
-            item.anchor,
-            "" if item.is_there else item.question.missing,
+    found: dict[str, list[Link]] = {TABLE_1[0]: [TABLE_1[1]]}
+    for item in items:
+        link = Link(
+            item.question.title, item.anchor, "" if item.is_there else item.question.missing
         )
-        for item in items
-        for part in item.question.paper.split("; ")
-        if part
-    ]
-    return sorted([*found, TABLE_1], key=lambda one: _place_in_paper(one.paper))
+        for part in filter(None, item.question.paper.split("; ")):
+            found.setdefault(part, []).append(link)
+    ordered = sorted(found, key=_place_in_paper)
+    return [Counterpart(part, tuple(found[part])) for part in ordered]
 
 
-def _place_in_paper(part: str) -> tuple[str, int, str]:
+def _place_in_paper(part: str) -> tuple[int, int, str]:
     kind, _, rest = part.partition(" ")
     number = "".join(itertools.takewhile(str.isdigit, rest))
-    return kind, int(number or 0), rest
+    return KINDS.index(kind), int(number or 0), rest

@@ -50,6 +50,13 @@ GLANCE_SQL = """with ends as (
 select * from (select series, domain from series cross join domains)
 left join ends using (series, domain)
 left join memorization_thresholds using (series, domain) order by domain, series"""
+# The sentences are about the paper's monitors and the five others that stand best.
+TOLD_SQL = """select m.*, m.family = 'paper' or coalesce(rank <= 5, false) as told
+from monitors m left join (
+  select monitor, row_number() over (order by position) as rank
+  from leaderboard where family <> 'paper'
+) using (monitor)
+where monitored order by m.family <> 'paper', coalesce(rank, 999)"""
 CORRELATIONS_SQL = "select * from correlations order by all"
 SEPARATION_SQL = "select * from separation order by all"
 STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,
@@ -206,7 +213,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     analysis = spec.get("analysis") or {} if isinstance(spec, dict) else {}
     significance = float(analysis.get("significance", SIGNIFICANCE))
     correlations, separation = read(CORRELATIONS_SQL), read(SEPARATION_SQL)
-    monitors = read("select * from monitors")
+    monitors = read(TOLD_SQL)
     rank = {row["monitor"]: at for at, row in enumerate(monitors)}
     domain_rank = {name: at for at, name in enumerate(names.domains)}
     for rows in (correlations, separation):
@@ -219,7 +226,8 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     series_rank = {name: at for at, name in enumerate(names.series)}
     glance.sort(key=lambda r: (domain_rank[r["domain"]], series_rank[r["series"]]))
     risen = rising(glance, names.roles)
-    evidence = Evidence(monitors, correlations, separation, risen, names, significance)
+    told = [row for row in monitors if row["told"]]
+    evidence = Evidence(told, correlations, separation, risen, names, significance)
     return {
         "headline": headline(evidence),
         "findings": findings(evidence),
@@ -234,6 +242,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
         "correlations": correlations,
         "correlations_by_domain": by_domain,
         "compared": [m for m in rank if any(row["monitor"] == m for row in separation)],
+        "told": {row["monitor"] for row in told},
         "separation": separation,
         "mark": separation_mark,
         "glance_sql": GLANCE_SQL,

@@ -45,9 +45,12 @@
   }
 
   function choose() {
-    const { series, window: checkpoints } = filter.elements;
+    const { series, window: checkpoints, family } = filter.elements;
     for (const row of filter.parentElement.querySelectorAll("tr.row"))
-      row.hidden = row.dataset.series !== series.value || row.dataset.window !== checkpoints.value;
+      row.hidden =
+        row.dataset.series !== series.value ||
+        row.dataset.window !== checkpoints.value ||
+        row.dataset.family !== family.value;
     filter.parentElement.classList.add("filtered");
   }
 

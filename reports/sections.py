@@ -15,6 +15,7 @@ class Section:
     title: str
     intro: str = ""
     page: str = ""
+    tables_first: bool = False
 
 
 SECTIONS = (
@@ -58,6 +59,7 @@ SECTIONS = (
         "Every measure under one rule: does it follow accuracy in detrended tests where something "
         "generalizes, and stay where nothing does? Trainings that share a recipe and differ by "
         "their seed count each.",
+        tables_first=True,
     ),
     Section(
         "sensitivity",

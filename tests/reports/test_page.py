@@ -83,12 +83,28 @@ class TestWhole:
         links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
         assert {link.removeprefix("#") for link in links} <= anchors
 
-    def test_every_figure_has_its_query_and_its_files(self, page, report):
+    def test_every_figure_has_its_query_and_its_files_or_says_why_not(self, page, report):
+        drawn = {file.stem for file in (report / "figures").glob("*.svg")}
+        assert {"accuracy", "pathway_distance", "layer_distance", "linear_fits"} <= drawn
         for question in QUESTIONS:
             assert f"figure-{question.name}" in page.ids("figure")
             assert question.sql in page.text
+            if question.name not in drawn:
+                assert f"Not available, because {question.missing}." in page.words
+                continue
             assert (report / "figures" / f"{question.name}.png").read_bytes()[:4] == b"\x89PNG"
             assert "<svg" in (report / "figures" / f"{question.name}.svg").read_text()
+
+    def test_every_table_has_its_query_or_says_why_not(self, page):
+        for question in TABLES:
+            assert f"table-{question.name}" in page.ids("div")
+            assert question.sql in page.text
+
+    def test_the_papers_figures_and_tables_are_all_listed(self, page):
+        for number in (1, 2, 4, 5, 6, 7, 8, 9):
+            assert f"Figure {number}" in page.text
+        for part in ("Table 1", "App. B.1", "App. D", "App. E.3", "App. E.4", "App. E.5"):
+            assert part in page.text
 
     def test_same_database_same_bytes(self, report, database, tmp_path):
         build_report(database, tmp_path)
