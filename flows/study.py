@@ -166,7 +166,7 @@ def generalize(
     label, runtime = Label(opened.series.name), study.runtime
     contamination = find_contamination.submit(
         label=label,
-        checkpoint=checkpoints[-1],
+        last=checkpoints[-1],
         benchmarks=benchmarks(study),
         items=opened.items,
         evaluation=study.evaluation,

@@ -18,7 +18,7 @@ def find_contamination(
     out: Path,
     *,
     label: Label,
-    checkpoint: Checkpoint,
+    last: Checkpoint,
     benchmarks: dict[str, list[Benchmark]],
     items: Artifact | None,
     evaluation: EvaluationSpec,
@@ -54,8 +54,8 @@ def find_contamination(
     ]
     scores: list[float | None] = [None] * len(documents)
     if contamination.removed_share > 0:
-        model, family, _ = load_checkpoint(checkpoint.path, runtime.device, "float32")
-        tokenizer = load_tokenizer(checkpoint.path)
+        model, family, _ = load_checkpoint(last.path, runtime.device, "float32")
+        tokenizer = load_tokenizer(last.path)
         encoded = [
             _encode(tokenizer, d["prompt"], d["target"], contamination.tokens) for d in documents
         ]

@@ -19,7 +19,8 @@ STEPS = {0: "step0-tokens0", 10: "step10-tokens3.2K", 20: "step20-tokens6.4K"}
 def checkpoints_of(finished):
     """Checkpoint folders of the smoke study's main series, by name."""
     for folder in (finished / "artifacts" / "pretraining").iterdir():
-        if not json.loads((folder / "record.json").read_text())["inputs"]["shuffle_answers"]:
+        inputs = json.loads((folder / "record.json").read_text())["inputs"]
+        if not inputs["shuffle_answers"] and not inputs["pretraining"]["model"]["dense"]:
             return folder / "checkpoints"
     raise AssertionError("the smoke study has no main series")
 

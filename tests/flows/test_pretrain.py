@@ -8,7 +8,7 @@ def test_a_study_can_be_asked_for_by_name_and_is_trained_once(copied):
     ran = []
     workers.watch(ran.append)
     try:
-        main, shuffled = pretrain_flow("smoke")
+        main, shuffled, _dense = pretrain_flow("smoke")
     finally:
         workers.unwatch(ran.append)
     assert [report for report in ran if report.finished and not report.reused] == []

@@ -61,7 +61,7 @@ def test_stopped_and_killed_runs_leave_no_process_and_the_next_run_ends_whole(
     assert psutil.wait_procs(family, timeout=30)[1] == []
 
     process = start(root, home)
-    family = run_until(process, "pretraining: all 2 done")
+    family = run_until(process, "pretraining: all 3 done")
     process.kill()
     process.wait(60)
     assert psutil.wait_procs(family, timeout=30)[1] == []

@@ -63,7 +63,7 @@ def test_a_deleted_artifact_is_made_again_alone(copied, smoke, bodies):
 
 
 def test_a_corrupted_artifact_is_made_again_alone(copied, smoke, bodies):
-    damaged = one_of(copied, "pathways") / "metrics.parquet"
+    damaged = one_of(copied, "pathways") / "pathway_metrics.parquet"
     content = damaged.read_bytes()
     damaged.write_bytes(b"nonsense")
     study_flow(smoke)
@@ -76,7 +76,7 @@ def test_a_field_of_analysis_reruns_analysis_alone(copied, smoke, bodies):
         update={"analysis": smoke.analysis.model_copy(update={"num_permutations": 499})}
     )
     study_flow(changed)
-    assert bodies == {"monitors": 1, "warehouse": 1, "report": 1, "tracking": 1}
+    assert bodies == {"monitors": 1, "sensitivity": 1, "warehouse": 1, "report": 1, "tracking": 1}
 
 
 def test_titles_rerun_nothing_but_what_shows_them(copied, smoke):
@@ -92,7 +92,7 @@ def test_another_benchmark_leaves_probes_and_routing_alone(copied, smoke):
     counts = plan.counts()
     for name in ("probes", "routing", "pathways", "memorization", "groups"):
         assert counts[name][0] == counts[name][1], name
-    assert counts["benchmarks"] == (10, 0)
+    assert counts["benchmarks"] == (13, 0)
 
 
 def test_a_run_that_is_gone_from_mlflow_is_exported_again(copied, smoke, bodies):
@@ -105,13 +105,13 @@ def test_a_run_that_is_gone_from_mlflow_is_exported_again(copied, smoke, bodies)
 def test_a_plan_of_a_finished_study_has_nothing_to_do(copied, smoke):
     plan = plan_study(smoke)
     assert all(reused == total for total, reused in plan.counts().values())
-    assert plan.counts()["routing"] == (10, 10)
+    assert plan.counts()["routing"] == (13, 13)
 
 
 def test_a_plan_of_a_new_study_does_nothing(root, smoke):
     plan = plan_study(smoke)
     assert all(reused == 0 for _, reused in plan.counts().values())
-    assert len(plan.entries) == 50
+    assert len(plan.entries) == 94
     assert not root.exists()
 
 
@@ -243,7 +243,7 @@ def test_mlflow_and_the_warehouse_hold_the_same_numbers(warehouse, finished, smo
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
-    assert len(children) == 10
+    assert len(children) == 13
     curves = warehouse("select * from curves where value is not null")
     by_key = {(c["series"], c["step"], c["monitor"], c["domain"]): c["value"] for c in curves}
     compared = 0
@@ -267,4 +267,8 @@ def test_mlflow_and_the_warehouse_hold_the_same_numbers(warehouse, finished, smo
 def test_every_series_has_every_checkpoint_in_every_table(warehouse):
     for table in ("sample_losses", "pathway_metrics", "benchmark_scores", "curves", "bound"):
         rows = warehouse(f"select series, count(distinct step) as n from {table} group by series")
-        assert {row["series"]: row["n"] for row in rows} == {"main": 5, "shuffled": 5}, table
+        assert {row["series"]: row["n"] for row in rows} == {
+            "main": 5,
+            "shuffled": 5,
+            "dense": 3,
+        }, table
