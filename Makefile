@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 STUDY ?= nano
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test check fix bench clean
+.PHONY: help setup study test check fix docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ check: $(READY) ## lint, formatting, types
 fix: $(READY) ## format, and mend what the linter can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(READY) ## generate docs/measures.md from the registry of measures
+	@$(BIN)/grokpath measures --markdown > docs/measures.md
 
 bench: $(READY) ## measure time and memory of the nano study, results in benchmarks/
 	@$(BIN)/python benchmarks/nano_study.py

@@ -1,4 +1,4 @@
-"""The command line: `grokpath run | plan | status | report | sql | verify`.
+"""The command line: `grokpath run | plan | status | report | sql | verify`, and more in `--help`.
 
 Only light imports stand at the top; torch, Prefect and DuckDB are imported where they are used, so
 that `--help` answers at once. Exit codes: 0 done, 1 failed, 2 the request cannot be understood,
@@ -20,6 +20,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from flows.reference import add_reference_commands
 
 if TYPE_CHECKING:
     from studies.spec import Study
@@ -339,6 +341,9 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+add_reference_commands(app, out, _friendly, _quiet_prefect)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ def run_frozen_routers(out: Path, *, spec: FrozenRouterSpec, runtime: Runtime) -
     """Train experts behind frozen random routers; relate effective dimension to path distance.
 
     Two variants: all routers of one scale, as a plain reading of the paper has it, and routers from
-    nearly uniform to sharp, so that path distances spread. Writes frozen_router.parquet and
-    frozen_router_correlations.parquet. Costs some ten seconds.
+    nearly uniform to sharp, so that path distances spread. Writes frozen_router.parquet,
+    frozen_router_correlations.parquet and their figure. Costs some ten seconds.
     """
     from metrics.frozen_router import correlation_rows, router_rows
     from models.frozen_router import train_frozen_routers
+    from reports.frozen import draw_frozen_routers
     from store.schemas import write_rows
 
     scales = {
@@ -47,5 +48,7 @@ def run_frozen_routers(out: Path, *, spec: FrozenRouterSpec, runtime: Runtime) -
         )
         report(number + 1, len(scales), variant)
     write_rows("frozen_router", rows, out)
-    write_rows("frozen_router_correlations", correlation_rows(rows, seed=spec.seed), out)
-    return {"num_routers": spec.num_routers}
+    correlations = correlation_rows(rows, seed=spec.seed)
+    write_rows("frozen_router_correlations", correlations, out)
+    draw_frozen_routers(rows, out)
+    return {"correlations": correlations}

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from metrics.bound import effective_dimension, kernel_features
+from metrics.frozen_router import correlation_rows, router_rows
+
+
+def test_identical_and_disjoint_routes():
+    same, apart = np.tile(np.eye(4)[:1], (4, 1)), np.eye(4)
+    rows = router_rows(
+        "same_scale",
+        np.ones(2),
+        np.stack([same, apart]),
+        np.stack([np.ones((4, 4)), np.eye(4)]),
+        np.zeros(2),
+        np.ones(2),
+        threshold=0.7,
+        ridge=1.0,
+    )
+    assert [row["path_distance_normalized"] for row in rows] == [0, 1]
+    assert [row["effective_dimension"] for row in rows] == pytest.approx([4 / 5, 2])
+    assert rows[1]["effective_dimension_gating"] == pytest.approx(2)
+
+
+def test_correlations_of_independent_routers():
+    names = (
+        "path_distance_normalized",
+        "effective_dimension",
+        "effective_dimension_gating",
+        "validation_loss",
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=30)
+    rows = [
+        {"variant": "same_scale", **dict(zip(names, (v, 2 * v + 1, 3.0, -v), strict=True))}
+        for v in x.tolist()
+    ]
+    found = {(row["x"], row["y"]): row for row in correlation_rows(rows, seed=0)}
+    assert found[names[0], names[1]]["pearson"] == pytest.approx(1)
+    assert found[names[0], names[3]]["spearman"] == pytest.approx(-1)
+    assert found[names[0], names[2]]["pearson"] is None  # it does not vary
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [(np.ones((2, 3)), "square"), ([[1, 2], [0, 1]], "symmetric"), ([[1, 2], [2, 1]], "below 0")],
+)
+def test_what_is_no_kernel_is_refused(kernel, said):
+    with pytest.raises(ValueError, match=said):
+        kernel_features(kernel)
+
+
+def test_features_of_a_kernel_have_its_effective_dimension():
+    half = np.random.default_rng(0).normal(size=(12, 5))
+    kernel = half @ half.T
+    exact = np.trace(kernel @ np.linalg.inv(kernel + 0.5 * np.eye(12)))
+    assert effective_dimension(kernel_features(kernel), 0.5) == pytest.approx(exact)

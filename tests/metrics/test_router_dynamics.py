@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from metrics.router_dynamics import router_dynamics
+
+
+def test_by_hand():
+    found = router_dynamics([1.0, 3.0, 4.0, 4.0, 4.0], np.array([0, 1, 3, 7, 15]))
+    changes = np.array([2.0, 1.0, 0.0, 0.0]) / 3.2
+    assert found.mean_change == pytest.approx(changes.mean())
+    assert found.convergence_speed == pytest.approx(changes[:2].mean())
+    assert found.stability == pytest.approx(1 / changes.std())
+    # Steps 0, 1, 3, 7, 15 are evenly spaced in log2(1 + step).
+    assert found.mean_change_per_log_step == pytest.approx(changes.mean() / np.log(2))
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_too_few_checkpoints_say_so(num):
+    found = router_dynamics(np.ones(num), np.arange(num))
+    assert found.mean_change is None
+    assert "too few changes" in found.note
+
+
+def test_constant_and_zero_norms():
+    assert router_dynamics(np.ones(5), np.arange(5)).stability is None
+    assert "all weights are zero" in router_dynamics(np.zeros(5), np.arange(5)).note
+    with pytest.raises(ValueError, match="negative or not finite"):
+        router_dynamics([1.0, np.nan, 1.0], np.arange(3))
