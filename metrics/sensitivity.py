@@ -85,13 +85,14 @@ def sensitivity_rows(
                 num_permutations=NUM_PERMUTATIONS,
                 num_bootstrap=NUM_BOOTSTRAP,
             )
+            notes = (found.note, found.difference_note)  # the same where there is no number at all
             rows.append(
                 {
                     **place,
                     "pearson": found.pearson,
                     "spearman": found.spearman,
                     "difference_p": found.difference_p,
-                    "note": "; ".join(filter(None, [found.note, found.difference_note])) or None,
+                    "note": "; ".join(filter(None, dict.fromkeys(notes))) or None,
                 }
             )
     return rows

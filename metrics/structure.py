@@ -9,6 +9,7 @@ Shapes: N samples, L MoE layers, K experts, P pairs, T tokens of a sample, F fea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +63,11 @@ def likeness(
     max_pairs, seed : int
         Pairs drawn where there are more.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many inputs and answers as samples.
+
     Notes
     -----
     Routing distance: squared Hellinger distance, mean over layers. Input distance: share of places
@@ -70,6 +76,9 @@ def likeness(
     """
     weights_NLK = check_routing_weights(routing_weights_NLK)
     num_samples = len(weights_NLK)
+    _check_as_many("inputs", inputs, num_samples)
+    if answers_N is not None:
+        _check_as_many("answers", answers_N, num_samples)
     num_pairs = min(max_pairs, num_pairs_of(num_samples))
     first_P, second_P = draw_pairs(num_samples, num_pairs, seed)
     routing_P = rankdata(_hellinger(weights_NLK, first_P, second_P))
@@ -115,7 +124,7 @@ def kernel_alignment(routing_weights_NLK: ArrayLike, answers_N: ArrayLike) -> fl
     -------
     float or None
         About 0 (unrelated) to 1 (the same kernel up to scale); slightly negative by chance. None
-        where all samples are routed alike or share one answer.
+        where all samples are routed alike, or all but at most one share one answer.
 
     Raises
     ------
@@ -135,14 +144,20 @@ def kernel_alignment(routing_weights_NLK: ArrayLike, answers_N: ArrayLike) -> fl
             f"found {len(features_NF)} samples and {len(labels_N)} answers, expected as many of "
             "each and at least 4"
         )
-    # Centring changes no alignment, and keeps large common parts from cancelling in the sums.
+    # Centring and scaling change no alignment; they keep large common parts from cancelling in the
+    # sums, and small differences between samples from being taken for none.
     features_NF = features_NF - features_NF.mean(axis=0)
+    total = float((features_NF**2).sum())
+    if total <= 1e-15:
+        return None
+    features_NF *= np.sqrt(len(features_NF) / total)
     one_hot_NC = (labels_N[:, None] == np.unique(labels_N)).astype(np.float64)
     one_hot_NC -= one_hot_NC.mean(axis=0)
     own, other = _hsic(features_NF, features_NF), _hsic(one_hot_NC, one_hot_NC)
     if own <= 1e-15 or other <= 1e-15:
         return None
-    return float(_hsic(features_NF, one_hot_NC) / np.sqrt(own * other))
+    alignment = _hsic(features_NF, one_hot_NC) / np.sqrt(own * other)
+    return float(np.clip(alignment, -1.0, 1.0))  # an inner product of unit length, but for rounding
 
 
 def _hsic(x_NF: NDArray[np.float64], y_NG: NDArray[np.float64]) -> float:
@@ -166,13 +181,19 @@ def answer_variance_share(routing_weights_NLK: ArrayLike, answers_N: ArrayLike) 
         About 0 (answers do not matter) to 1; slightly negative by chance. None where all samples
         are routed alike, or no answer occurs twice, or there is only one.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many answers as samples.
+
     Notes
     -----
     1 - (within-answer variance per degree of freedom) / (total variance per degree of freedom),
     variances summed over layers and experts (Kelley 1935).
     """
-    weights_NF = check_routing_weights(routing_weights_NLK).reshape(len(np.asarray(answers_N)), -1)
-    _, labels_N = np.unique(np.asarray(answers_N), return_inverse=True)
+    weights_NF = _flat(routing_weights_NLK)
+    labels_N = np.unique(np.asarray(answers_N), return_inverse=True)[1]
+    _check_as_many("answers", labels_N, len(weights_NF))
     counts = np.bincount(labels_N)
     num, num_answers = len(weights_NF), len(counts)
     total = float(((weights_NF - weights_NF.mean(axis=0)) ** 2).sum())
@@ -192,16 +213,22 @@ def linear_input_share(
     -------
     float or None
         1 where routing is a sum of contributions of single tokens, about 0 where tokens one by one
-        say nothing. None where inputs differ in length, samples are too few for so many tokens, or
-        all samples are routed alike.
+        say nothing; slightly negative by chance. None where inputs differ in length, samples are
+        too few for so many tokens, or all samples are routed alike.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many inputs as samples.
 
     Notes
     -----
     Adjusted R squared (Ezekiel 1930) of the least-squares fit on one-hot tokens by place: the plain
     one grows with the number of tokens.
     """
-    weights_NF = check_routing_weights(routing_weights_NLK).reshape(len(inputs), -1)
-    if len({len(tokens) for tokens in inputs}) != 1:
+    weights_NF = _flat(routing_weights_NLK)
+    _check_as_many("inputs", inputs, len(weights_NF))
+    if len({len(tokens) for tokens in inputs}) != 1 or not len(inputs[0]):
         return None
     tokens_NT = np.asarray(inputs)
     columns = [
@@ -229,6 +256,18 @@ def dimension_over_null(routing_weights_NLK: ArrayLike, *, ridge: float, seed: i
     null = null_routing(routing_weights_NLK, "shuffled_samples", seed)
     below = effective_dimension(gating_features(null), ridge)
     return effective_dimension(gating_features(routing_weights_NLK), ridge) / below
+
+
+def _flat(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
+    weights_NLK = check_routing_weights(routing_weights_NLK)
+    return weights_NLK.reshape(len(weights_NLK), -1)
+
+
+def _check_as_many(name: str, given: Sequence[Any] | NDArray[Any], num_samples: int) -> None:
+    if len(given) != num_samples:
+        raise ValueError(
+            f"found {num_samples} samples and {len(given)} {name}, expected as many of each"
+        )
 
 
 def _hellinger(

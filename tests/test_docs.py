@@ -66,3 +66,11 @@ def test_deployments_name_flows_that_exist():
         file, flow = deployment["entrypoint"].split(":")
         module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
         assert getattr(module, flow).name
+
+
+def test_the_page_of_measures_is_up_to_date():
+    from metrics.registry import markdown
+
+    assert (HOUSE / "docs" / "measures.md").read_text(encoding="utf-8") == markdown(), (
+        "run `make docs`"
+    )

@@ -14,7 +14,7 @@ import torch
 from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
 
 from evals import harness
-from evals.harness import score
+from evals.harness import document_texts, score
 from evals.results import BenchmarkResult
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
@@ -355,3 +355,19 @@ def test_a_broken_model_is_refused(make_model: MakeModel, tokenizer, items: Path
         model.lm_head.weight[7] = float("nan")
     with pytest.raises(ValueError, match=r"'nano_math_choice' are NaN for 18 of 18 documents"):
         run(model, tokenizer, items, BENCHMARKS[1:2])
+
+
+def test_texts_are_prompt_and_right_answer_of_the_documents_that_are_scored(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerFast, items: Path
+) -> None:
+    scored = run(make_model(0), tokenizer, items, limit=12)
+    texts = document_texts(BENCHMARKS, include_path=items, settings=EvaluationSpec(limit=12))
+    assert len(texts) == 12 * len(BENCHMARKS)
+    for result in scored:
+        mine = {t["document_id"]: t for t in texts if t["benchmark"] == result.benchmark}
+        rows = result.documents.to_pylist()
+        assert set(mine) == {row["document_id"] for row in rows}
+        for row in rows:
+            assert mine[row["document_id"]]["target"].strip() == row["target"].strip()
+            assert mine[row["document_id"]]["prompt"]
+    assert document_texts([], include_path=items, settings=EvaluationSpec()) == []

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.bound import bound_terms, effective_dimension, gating_features
+from metrics.bound import bound_terms, effective_dimension, gating_features, kernel_features
 from tests.metrics import reference_statistics as reference
 
 
@@ -116,3 +116,28 @@ def test_float32_routing_is_computed_in_float64():
     kernel = reference.gating_kernel(routing.astype(np.float64))
     expected = reference.bound(kernel, np.zeros(40), 0.01, 0, 0.5)[0]
     assert effective_dimension(features, 0.01) == pytest.approx(expected, abs=1e-9)
+
+
+def test_features_of_a_kernel_give_it_back():
+    routing = random_routing(9, 2, 3, seed=4)
+    kernel = reference.gating_kernel(routing)  # 9 samples, at most 6 dimensions
+    features = kernel_features(kernel)
+    np.testing.assert_allclose(features @ features.T, kernel, atol=1e-12)
+    for ridge in (0.01, 1.0):
+        expected = effective_dimension(gating_features(routing), ridge)
+        assert effective_dimension(features, ridge) == pytest.approx(expected)
+
+
+def test_rounding_of_a_float32_kernel_is_forgiven_and_more_is_not():
+    kernel = reference.gating_kernel(random_routing(9, 2, 3, seed=4))
+    noise = np.random.default_rng(0).normal(size=kernel.shape)
+    rounded = kernel + 1e-7 * noise
+    assert np.linalg.eigvalsh((rounded + rounded.T) / 2).min() < 0
+    features = kernel_features(rounded)
+    np.testing.assert_allclose(features @ features.T, kernel, atol=1e-5)
+    with pytest.raises(ValueError, match="not a finite symmetric matrix"):
+        kernel_features(kernel + 1e-3 * noise)
+    with pytest.raises(ValueError, match=r"has an eigenvalue of -\S+, expected none below 0"):
+        kernel_features(kernel + 1e-2 * (noise + noise.T))
+    with pytest.raises(ValueError, match="not a finite symmetric matrix"):
+        kernel_features(np.full((2, 2), np.nan))

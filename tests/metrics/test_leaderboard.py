@@ -1,7 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
+from metrics.calibration import _any_family, even_steps
+from metrics.detrended import detrended_test
 from metrics.leaderboard import leaderboard_rows, risen_cases, signed_z
 from metrics.monitors import judge, separations
 from metrics.registry import REGISTRY
@@ -87,13 +90,84 @@ def test_a_training_counts_once_however_many_domains_it_has():
     )
 
 
-def test_independent_trends_hardly_pass_for_following():
-    """Calibration: combined p <= .05 in at most 7 % of studies, plus three standard errors."""
-    false = [
-        board(*study(seed=seed, related=False))["validation_loss"]["combined_p"] <= 0.05
-        for seed in range(60)
+def null_study(seed, same_domains):
+    """Four trainings, two domains: monitor and accuracy of any trending family, unrelated.
+
+    Domains of a training are unrelated to each other, or the same: the two ends of dependence.
+    """
+    rng = np.random.default_rng([11, seed])
+    steps = np.array(even_steps(24), dtype=np.float64)
+    rows = []
+    for training in CONTROLS:
+        for domain in ("math", "code"):
+            if not (same_domains and domain == "code"):
+                pair = _any_family(steps, rng), _any_family(steps, rng)
+            test = detrended_test(*pair, steps, seed=seed, num_permutations=99)
+            rows.append(
+                {
+                    "series": training,
+                    "domain": domain,
+                    "monitor": "pathway_distance",
+                    "window": "after_onset",
+                    "difference_p": test.p_value,
+                    "difference_spearman": test.statistic_spearman,
+                }
+            )
+    return rows
+
+
+CONTROLS: dict[str, list[str]] = {f"t{number}": [] for number in range(4)}
+RISEN = pd.DataFrame(
+    [
+        {"series": s, "domain": d, "step": step, "monitor": "accuracy", "value": step / 100}
+        for s in CONTROLS
+        for d in ("math", "code")
+        for step in (0, 100)
     ]
-    assert np.mean(false) <= 0.07 + 3 * np.sqrt(0.07 * 0.93 / len(false))
+)
+
+
+@pytest.mark.parametrize("same_domains", [False, True])
+def test_unrelated_trends_hardly_pass_for_following(same_domains):
+    """Calibration: combined p <= .05 in at most 7 % of 200 studies, plus three standard errors."""
+    monitor, num = REGISTRY["pathway_distance"], 200
+    found = [
+        leaderboard_rows(RISEN, null_study(seed, same_domains), [], CONTROLS, [monitor], 0.05)[0]
+        for seed in range(num)
+    ]
+    tested = [row["combined_p"] for row in found if row["combined_p"] is not None]
+    assert len(tested) > 0.9 * num
+    assert sum(p <= 0.05 for p in tested) / num <= 0.07 + 3 * np.sqrt(0.07 * 0.93 / num)
+
+
+def test_trainings_are_weighted_alike_and_combined_as_stouffer_does():
+    def row(series, domain, p, spearman):
+        return {
+            "series": series,
+            "domain": domain,
+            "monitor": "pathway_distance",
+            "window": "after_onset",
+            "difference_p": p,
+            "difference_spearman": spearman,
+        }
+
+    rows = [
+        row("t0", "math", 0.02, -0.5),
+        row("t0", "code", 0.5, 0.1),
+        row("t1", "math", 0.04, -0.4),
+        row("t2", "math", None, None),  # abstains
+        {**row("t1", "code", 1e-6, 0.9), "window": "all"},  # another window
+    ]
+    monitor = REGISTRY["pathway_distance"]
+    (found,) = leaderboard_rows(RISEN, rows, [], CONTROLS, [monitor], 0.05)
+    z = [norm.isf(p / 2) for p in (0.02, 0.5, 0.04)]
+    expected = ((-z[0] + z[1]) / 2 - z[2]) / np.sqrt(2)
+    assert found["combined_z"] == pytest.approx(expected)
+    assert found["combined_p"] == pytest.approx(2 * norm.sf(-expected))
+    counts = [found[name] for name in ("num_cases", "num_tested", "num_series", "num_agreeing")]
+    assert counts == [4, 3, 2, 2]
+    assert (found["num_with_control"], found["passes"]) == (0, False)
+    assert "has no control to be told from" in found["note"]
 
 
 def test_signed_z_is_symmetric():

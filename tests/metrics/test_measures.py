@@ -4,7 +4,15 @@ import pytest
 from metrics.bound import bound_terms, gating_features, one_hot_targets
 from metrics.consistency import pathway_consistency
 from metrics.distances import layer_distances, mean_pairwise_distance
-from metrics.measures import PairSettings, distance_rows, domain_bound, domain_rows, sample_rows
+from metrics.measures import (
+    PairSettings,
+    distance_rows,
+    domain_bound,
+    domain_rows,
+    group_rows,
+    sample_rows,
+    tangent_bound,
+)
 from metrics.pathways import pathway_strings
 
 SETTINGS = PairSettings(threshold=0.7, max_pairs=None, seed=0)
@@ -104,3 +112,40 @@ def test_without_answers_there_is_no_bias_but_a_dimension(tensors):
     assert terms.total is None
     with_targets = bound_terms(gating_features(routing), np.ones(12), ridge=0.5, noise_variance=1.0)
     assert terms.effective_dimension == with_targets.effective_dimension
+
+
+def test_a_group_has_the_measures_of_its_domain_and_its_mean_loss(tensors):
+    routing, routers = tensors
+    losses = np.linspace(0.5, 3.0, 12)
+    rows = group_rows(routing[:7], routers, losses[:7], SETTINGS)
+    assert {row.scope for row in rows} == {"group"}
+    assert {row.num_samples for row in rows} == {7}
+    assert value(rows, "training_loss", "group") == pytest.approx(losses[:7].mean())
+    whole = domain_rows(routing[:7], routers, SETTINGS)
+    names = {row.metric for row in rows} - {"training_loss"}
+    assert {"pathway_distance", "pathway_consistency_median", "layer_cosine"} <= names
+    assert not any(name.endswith("_centred") for name in names)
+    for name in names:
+        assert value(rows, name, "group") == value(whole, name)
+    assert len(rows) == len(names) + 1
+
+
+def test_a_group_of_a_model_with_one_layer_keeps_distance_and_loss(tensors):
+    routing, routers = tensors
+    rows = group_rows(routing[:, :1], routers[:1], np.ones(12), SETTINGS)
+    (row,) = [row for row in rows if row.metric == "pathway_consistency_median"]
+    assert (row.value, row.scope) == (None, "group")
+    assert row.note == "not available, because the model has one MoE layer"
+    assert value(rows, "pathway_distance", "group") > 0
+
+
+def test_the_tangent_bound_of_the_gating_kernel_is_the_gating_bound(tensors):
+    routing, _ = tensors
+    features = gating_features(routing)
+    how = {"ridge": 0.5, "noise_variance": 2.0, "confidence": 0.1}
+    for answers in ([5, 9, 5, 7] * 3, None):
+        found = tangent_bound(features @ features.T, answers, **how)
+        expected = domain_bound(routing, answers, **how)
+        assert found.effective_dimension == pytest.approx(expected.effective_dimension)
+        assert found.bias == pytest.approx(expected.bias)
+        assert found.total == pytest.approx(expected.total)

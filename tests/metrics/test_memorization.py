@@ -10,6 +10,7 @@ from metrics.memorization import (
     group_sizes,
     memorization_steps,
     plateau_step,
+    scan_row,
 )
 from tests.metrics.reference import memorization_step, share_memorized_before_end
 
@@ -211,3 +212,46 @@ def test_losses_that_are_not_finite_are_refused():
             call()
     with pytest.raises(ValueError, match="at least 2 checkpoints are needed, found 1"):
         memorization_steps([[1.0]], [0], 1.0)
+
+
+def test_scan_rows_by_hand():
+    losses = [
+        [5.0, 1.9, 1.8, 1.8],  # from step 10 on at epsilon 2, if delta allows 0.1
+        [5.0, 1.5, 1.5, 1.5],  # from step 10 on
+        [5.0, 4.0, 1.0, 1.0],  # from step 20 on
+        [5.0, 4.0, 3.0, 1.0],  # at the last checkpoint only, which compares a loss with itself
+        [5.0, 5.0, 5.0, 5.0],  # never
+    ]
+    steps = [0, 10, 20, 30]
+    row = scan_row(losses, steps, 2.0, 0.2)
+    assert row == {
+        "epsilon": 2.0,
+        "delta": 0.2,
+        "share_memorized": 3 / 5,
+        "num_groups": 3,
+        "median_step": 15.0,
+    }
+    assert scan_row(losses, steps, 2.0, 0.05)["median_step"] == 20  # 20, 10, 20, 30
+    assert scan_row(losses, steps, 1.2, 0.05)["share_memorized"] == 1 / 5
+    never = scan_row(losses, steps, 0.5, 0.05)
+    assert [never[name] for name in ("share_memorized", "num_groups", "median_step")] == [
+        0,
+        0,
+        None,
+    ]
+
+
+def test_a_wider_epsilon_or_delta_never_memorizes_fewer():
+    losses_NT = random_losses(1)
+    shares = np.array(
+        [
+            [
+                scan_row(losses_NT, np.arange(6), epsilon, delta)["share_memorized"]
+                for epsilon in (0.5, 1.0, 1.5, 2.0, 5.0)
+            ]
+            for delta in (0.03, 0.05, 0.5, 2.0)
+        ]
+    )
+    assert (np.diff(shares, axis=0) >= 0).all()
+    assert (np.diff(shares, axis=1) >= 0).all()
+    assert shares[0, 0] < shares[-1, -1]

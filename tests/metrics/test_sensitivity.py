@@ -56,4 +56,15 @@ def test_what_is_not_there_says_why():
     assert {row["note"] for row in rows} == {"not available, x"}
     assert {row["pearson"] for row in rows} == {None}
     constant = Trial("a", "b", "m", RISE * 0, RISE, False)
-    assert "constant" in sensitivity_rows("main", "math", [constant], seed=0)[0]["note"]
+    (row, _) = sensitivity_rows("main", "math", [constant], seed=0)
+    assert row["note"] == "not available, because the monitor is constant"
+
+
+def test_a_setting_that_was_not_measured_is_no_crash():
+    trials = distance_trials(variants(), 20 - RISE, RISE, threshold=0.6, seed=3)
+    rows = sensitivity_rows("main", "math", trials, seed=0)
+    (missing, _) = [row for row in rows if row["value"] == "character, raw"]
+    assert (missing["num_checkpoints"], missing["pearson"]) == (0, None)
+    assert missing["note"] == "not available, because 0 checkpoints are fewer than 4"
+    nothing = Trial("a", "b", "m", RISE, RISE * np.nan, False)
+    assert sensitivity_rows("main", "math", [nothing], seed=0)[0]["num_checkpoints"] == 0

@@ -1,5 +1,10 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from metrics.structure import (
     answer_variance_share,
@@ -50,6 +55,28 @@ def test_alignment_of_unrelated_routing_is_zero_on_average():
     assert np.mean(found) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize("size", [1e-2, 1e-6])
+def test_alignment_does_not_depend_on_how_large_differences_are(size):
+    small = 0.25 + size * (np.eye(4)[LABELS] - 0.25)[:, None]
+    assert kernel_alignment(small, LABELS) == pytest.approx(1)
+    mixed = 1 / 6 + size * (RANDOM - 1 / 6)
+    assert kernel_alignment(mixed, LABELS) == pytest.approx(kernel_alignment(RANDOM, LABELS))
+
+
+@given(st.integers(0, 10_000), st.integers(4, 12))
+@settings(max_examples=40, deadline=None)
+def test_alignment_stays_in_its_range_and_ignores_order_and_names(seed, num):
+    rng = np.random.default_rng(seed)
+    weights, labels = rng.dirichlet(np.ones(5), size=(num, 2)), rng.integers(3, size=num)
+    found = kernel_alignment(weights, labels)
+    if found is None:
+        assert np.bincount(labels).max() >= num - 1  # one odd sample is no pattern of pairs
+        return
+    assert -1 <= found <= 1
+    order = rng.permutation(num)
+    assert kernel_alignment(weights[order], 7 - labels[order]) == pytest.approx(found)
+
+
 def test_without_variance_there_is_no_alignment():
     assert kernel_alignment(np.full((8, 1, 4), 0.25), LABELS[:8] % 2) is None
     assert kernel_alignment(RANDOM[:8], np.zeros(8)) is None
@@ -92,6 +119,39 @@ def test_likeness_follows_answers_or_inputs_or_neither():
     assert abs(random.with_answer) < 0.2
     assert abs(random.with_answer_given_input) < 0.2
     assert likeness(RANDOM, inputs, None, **how).with_answer is None
+
+
+def test_as_many_answers_and_inputs_as_samples_are_asked_for():
+    """Half as many once passed for samples with twice the features."""
+    inputs = [[0]] * 40
+    with pytest.raises(ValueError, match="found 40 samples and 20 answers"):
+        answer_variance_share(RANDOM, LABELS[:20])
+    with pytest.raises(ValueError, match="found 40 samples and 20 inputs"):
+        linear_input_share(RANDOM, inputs[:20])
+    with pytest.raises(ValueError, match="found 40 samples and 80 inputs"):
+        likeness(RANDOM, inputs * 2, None, max_pairs=9, seed=0)
+    with pytest.raises(ValueError, match="found 40 samples and 39 answers"):
+        likeness(RANDOM, inputs, LABELS[1:].tolist(), max_pairs=9, seed=0)
+    assert linear_input_share(RANDOM, [[]] * 40) is None
+
+
+def test_likeness_against_rank_correlations_over_all_pairs():
+    weights, labels = RANDOM[:12], LABELS[::3][:12]
+    inputs = np.random.default_rng(6).integers(3, size=(12, 4)).tolist()
+    pairs = list(combinations(range(12), 2))
+    roots = np.sqrt(weights)
+    routing = [((roots[i] - roots[j]) ** 2).sum(axis=-1).mean() / 2 for i, j in pairs]
+    tokens = [np.mean(np.not_equal(inputs[i], inputs[j])) for i, j in pairs]
+    answers = [float(labels[i] != labels[j]) for i, j in pairs]
+    found = likeness(weights, inputs, labels.tolist(), max_pairs=1000, seed=0)
+    ab, ac, bc = (
+        spearmanr(*two).statistic
+        for two in ((routing, answers), (routing, tokens), (answers, tokens))
+    )
+    assert found.with_answer == pytest.approx(ab)
+    assert found.with_input == pytest.approx(ac)
+    partial = (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+    assert found.with_answer_given_input == pytest.approx(partial)
 
 
 def test_inputs_of_other_length_are_compared_as_sets():
