@@ -133,7 +133,8 @@ def online_rows(
 
     `curves` has the columns series, domain, step, monitor, value, with training_loss and accuracy
     among the monitors. Lead is the benchmark's step less the call's: above 0 the monitor spoke
-    first. A call in a control, or where accuracy never rises, is a false alarm.
+    first. A call in a control, or where accuracy never rises, is a false alarm; where no accuracy
+    was measured it cannot be told (None).
     """
     said: list[dict[str, Any]] = []
     leads: list[dict[str, Any]] = []
@@ -149,11 +150,10 @@ def online_rows(
                 strict=True,
             )
         )
-        rose = None
-        if "accuracy" in wide:
-            known = wide["accuracy"].dropna()
-            rose = accuracy_step(known.to_numpy(), known.index.to_numpy()) if len(known) else None
-        may_rise = rose is not None and roles[str(series)] != "control"
+        known = wide["accuracy"].dropna() if "accuracy" in wide else pd.Series(dtype=np.float64)
+        scored, is_control = len(known) > 0, roles[str(series)] == "control"
+        rose = accuracy_step(known.to_numpy(), known.index.to_numpy()) if scored else None
+        may_rise = rose is not None and not is_control
         for monitor in monitors:
             if monitor.measure not in wide:
                 continue
@@ -181,7 +181,9 @@ def online_rows(
                     "lead": rose - turned
                     if may_rise and rose is not None and turned is not None
                     else None,
-                    "false_alarm": turned is not None and not may_rise,
+                    "false_alarm": (turned is not None and not may_rise)
+                    if scored or is_control or turned is None
+                    else None,
                     "note": None
                     if flat and any(flat.values())
                     else "the training loss never looked flat, so nothing was called",

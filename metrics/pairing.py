@@ -40,6 +40,9 @@ def group_means(embeddings_NE: ArrayLike, groups_N: ArrayLike) -> dict[int, NDAr
     groups_N = np.asarray(groups_N)
     if len(embeddings_NE) != len(groups_N):
         raise ValueError(f"found {len(embeddings_NE)} embeddings and {len(groups_N)} groups")
+    if not np.isfinite(embeddings_NE).all():
+        bad = int((~np.isfinite(embeddings_NE)).any(axis=-1).sum())
+        raise ValueError(f"{bad} of {len(embeddings_NE)} embeddings are not finite")
     lengths_N = np.linalg.norm(embeddings_NE, axis=1, keepdims=True)
     unit_NE = np.divide(
         embeddings_NE, lengths_N, out=np.zeros_like(embeddings_NE), where=lengths_N > 0

@@ -56,7 +56,7 @@ from monitors m left join (
   select monitor, row_number() over (order by position) as rank
   from leaderboard where family <> 'paper'
 ) using (monitor)
-where monitored order by m.family <> 'paper', coalesce(rank, 999)"""
+where monitored order by m.family <> 'paper', coalesce(rank, 999), m.rowid"""
 CORRELATIONS_SQL = "select * from correlations order by all"
 SEPARATION_SQL = "select * from separation order by all"
 STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,

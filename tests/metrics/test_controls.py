@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -57,3 +57,20 @@ def test_cross_domain_rows_have_every_pair_of_domains_once():
     assert {row["num_pairs"] for row in rows} == {50}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     assert cross_domain_rows({"a": samples["a"]}, 0.7, max_pairs=50, seed=0) == []
+
+
+def test_cross_domain_distance_against_a_slow_twin():
+    samples = {"a": mixed(6), "b": mixed(5)}
+    raw, share = cross_domain_rows(samples, 0.7, max_pairs=1000, seed=0)
+    pairs = list(product(*(pathway_strings(weights, 0.7) for weights in samples.values())))
+    distances = np.array([Levenshtein.distance(*pair) for pair in pairs])
+    assert raw["value"] == pytest.approx(distances.mean())
+    assert share["value"] == pytest.approx((distances / [max(map(len, p)) for p in pairs]).mean())
+    assert (raw["num_pairs"], raw["low"], raw["high"]) == (30, None, None)
+
+
+def test_equal_entropies_have_nothing_to_correlate():
+    weights = np.stack([np.roll([[0.5, 0.3, 0.1, 0.1]], n, axis=-1) for n in range(4)])
+    found = entropy_control(weights, 0.8, max_pairs=100, seed=0)
+    assert (found.pearson, found.p) == (None, None)
+    assert found.note == "not available, because all entropies are equal"

@@ -170,6 +170,59 @@ def test_trainings_are_weighted_alike_and_combined_as_stouffer_does():
     assert "has no control to be told from" in found["note"]
 
 
+def separation(number, main_moves, control_moves):
+    return {
+        "main_series": f"t{number}",
+        "domain": "math",
+        "monitor": "pathway_distance",
+        "main_moves": main_moves,
+        "control_moves": control_moves,
+        "graded": float(number),
+    }
+
+
+@pytest.mark.parametrize(
+    ("moves", "separating", "otherwise", "said"),
+    [
+        ([("falls", "stays")] * 4, 4, 0, "passes"),
+        ([("falls", "rises")] * 3 + [("stays", "rises")], 3, 0, "passes"),
+        ([("falls", "stays")] * 2 + [("falls", "falls")] * 2, 2, 0, "often enough"),
+        ([("falls", "stays")] * 3 + [("rises", "stays")], 3, 1, "moves one way in some cases"),
+        ([("rises", "stays")] * 4, 4, 0, "moves against the sign"),
+        ([("falls", "stays")] + [("unknown", "unknown")] * 3, 1, 0, "passes"),
+        ([("unknown", "unknown")] * 4, 0, 0, "has no control"),
+    ],
+)
+def test_each_condition_on_separation(moves, separating, otherwise, said):
+    following = [
+        {
+            "series": f"t{number}",
+            "domain": "math",
+            "monitor": "pathway_distance",
+            "window": "after_onset",
+            "difference_p": 0.01,
+            "difference_spearman": -0.6,
+        }
+        for number in range(4)
+    ]
+    pairs = [separation(number, *both) for number, both in enumerate(moves)]
+    monitor = REGISTRY["pathway_distance"]
+    (row,) = leaderboard_rows(RISEN, following, pairs, CONTROLS, [monitor], 0.05)
+    assert (row["num_separating"], row["num_separating_otherwise"]) == (separating, otherwise)
+    assert row["passes"] == (said == "passes")
+    assert said in row["note"]
+
+
+def test_a_rise_that_a_control_shares_is_no_case():
+    controls = {"t0": ["t1"], "t2": ["t3"]}
+    assert risen_cases(RISEN, controls) == set()
+    low = RISEN["series"].isin(["t1", "t3"])
+    apart = RISEN.assign(value=RISEN["value"].where(~low, 0.85 * RISEN["value"]))
+    assert risen_cases(apart, controls) == {(s, d) for s in ("t0", "t2") for d in ("math", "code")}
+    near = RISEN.assign(value=RISEN["value"].where(~low, 0.95 * RISEN["value"]))
+    assert risen_cases(near, controls) == set()
+
+
 def test_signed_z_is_symmetric():
     assert signed_z(0.01, 1) == -signed_z(0.01, -1)
     assert signed_z(1.0, 1) == pytest.approx(0)

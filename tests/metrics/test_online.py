@@ -69,6 +69,25 @@ def test_a_call_where_nothing_rises_is_a_false_alarm():
     assert lead_of(curves(), role="control")["false_alarm"]
 
 
+def test_without_accuracy_a_call_is_neither_early_nor_false():
+    unscored = curves()[lambda frame: frame["monitor"] != "accuracy"]
+    row = lead_of(unscored)
+    assert row["call_step"] is not None
+    assert (row["accuracy_step"], row["lead"], row["false_alarm"]) == (None, None, None)
+    assert lead_of(unscored, role="control")["false_alarm"]  # there nothing can generalize
+    said, leads = online_rows(unscored, {"main": "main"}, [REGISTRY["layer_cosine"]], **HOW)
+    assert (said, leads) == ([], [])  # a monitor that was not measured
+
+
+@pytest.mark.parametrize(("direction", "last"), [(-1, NO_CHANGE), (0, TURNED), (1, TURNED)])
+def test_a_rise_turns_a_monitor_that_may_rise(direction, last):
+    values = np.array([1.0, 1.1, 0.9, 1.0, 1.1, 1.0, 9.0, 1.0])
+    flat = [at >= 2 for at in range(8)]
+    words = calls(values, STEPS[:8], flat, direction, min_checkpoints=4)
+    assert words[:6] == [TOO_EARLY] * 3 + [NO_CHANGE] * 3
+    assert words[6:] == [last] * 2  # once turned it stays so, though the monitor came back
+
+
 def test_a_loss_that_never_looks_flat_says_so():
     frame = curves()
     frame.loc[frame["monitor"] == "training_loss", "value"] = np.linspace(20, 0, len(STEPS))

@@ -41,3 +41,5 @@ def test_a_text_without_a_word_pulls_its_group_to_zero_and_sizes_must_fit():
     assert group_means([[0.0, 0.0], [2.0, 0.0]], [1, 1])[1].tolist() == [0.5, 0.0]
     with pytest.raises(ValueError, match="found 1 embeddings and 2 groups"):
         group_means([[1.0]], [1, 2])
+    with pytest.raises(ValueError, match="1 of 2 embeddings are not finite"):
+        group_means([[1.0, 0.0], [np.nan, 1.0]], [1, 2])

@@ -22,7 +22,20 @@ def test_too_few_checkpoints_say_so(num):
 
 
 def test_constant_and_zero_norms():
-    assert router_dynamics(np.ones(5), np.arange(5)).stability is None
+    constant = router_dynamics(np.ones(5), np.arange(5))
+    assert (constant.mean_change, constant.convergence_speed, constant.stability) == (0, 0, None)
+    assert constant.note == "no stability, because all changes are equal"
     assert "all weights are zero" in router_dynamics(np.zeros(5), np.arange(5)).note
     with pytest.raises(ValueError, match="negative or not finite"):
         router_dynamics([1.0, np.nan, 1.0], np.arange(3))
+    with pytest.raises(ValueError, match="negative or not finite"):
+        router_dynamics([1.0, -1.0, 1.0], np.arange(3))
+    with pytest.raises(ValueError, match="step"):
+        router_dynamics([1.0, 2.0, 1.0], [0, 5, 5])
+
+
+def test_the_unit_of_weights_does_not_matter():
+    norms, steps = np.random.default_rng(0).uniform(1, 2, size=9), np.arange(9) ** 2
+    one, other = router_dynamics(norms, steps), router_dynamics(1000 * norms, steps)
+    for name in ("mean_change", "mean_change_per_log_step", "convergence_speed", "stability"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name))
