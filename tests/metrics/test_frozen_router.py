@@ -22,6 +22,15 @@ def test_identical_and_disjoint_routes():
     assert rows[1]["effective_dimension_gating"] == pytest.approx(2)
 
 
+def test_path_distance_is_divided_by_the_longer_path():
+    routing = np.array([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]]])  # paths 0, 1 and 0, 2
+    numbers = np.array([2.5]), routing, np.eye(2)[None], np.array([0.1]), np.array([0.3])
+    (row,) = router_rows("log_uniform_scale", *numbers, threshold=0.7, ridge=1.0)
+    assert row["path_distance_normalized"] == pytest.approx(1 / 2)
+    told = [row[name] for name in ("router", "router_scale", "training_loss", "validation_loss")]
+    assert told == [0, 2.5, 0.1, 0.3]
+
+
 def test_correlations_of_independent_routers():
     names = (
         "path_distance_normalized",

@@ -102,7 +102,7 @@ def null_study(seed, same_domains):
         for domain in ("math", "code"):
             if not (same_domains and domain == "code"):
                 pair = _any_family(steps, rng), _any_family(steps, rng)
-            test = detrended_test(*pair, steps, seed=seed, num_permutations=99)
+                test = detrended_test(*pair, steps, seed=seed, num_permutations=99)
             rows.append(
                 {
                     "series": training,
