@@ -169,9 +169,13 @@ def _correlate(
 def _onset(curves: pd.DataFrame, controls: list[str], series: str, domain: str) -> int:
     """Where the rise of accuracy starts; with controls, the rise above every one of them."""
     accuracy = _curve(curves, series, domain, ACCURACY).dropna()
+    return accuracy_onset(accuracy.to_numpy(), control_level(curves, controls, domain))
+
+
+def control_level(curves: pd.DataFrame, controls: list[str], domain: str) -> float | None:
+    """The largest accuracy that a control reaches in a domain; None without one."""
     levels = [_curve(curves, control, domain, ACCURACY).max() for control in controls]
-    known = [float(level) for level in levels if not np.isnan(level)]
-    return accuracy_onset(accuracy.to_numpy(), baseline=max(known, default=None))
+    return max((float(level) for level in levels if not np.isnan(level)), default=None)
 
 
 def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, pd.DataFrame]]:

@@ -53,13 +53,21 @@ class Trial:
 
 
 def sensitivity_rows(
-    series: str, domain: str, trials: Iterable[Trial], *, seed: int
+    series: str,
+    domain: str,
+    trials: Iterable[Trial],
+    *,
+    seed: int,
+    baseline: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the table `sensitivity`: every trial over all checkpoints and after the onset."""
+    """Rows of the table `sensitivity`: every trial over all checkpoints and after the onset.
+
+    `baseline` is the largest accuracy of a control, above which the onset lies (None without one).
+    """
     rows = []
     for trial in trials:
         accuracy = trial.accuracy.dropna().sort_index()
-        onset = accuracy_onset(accuracy.to_numpy()) if len(accuracy) else 0
+        onset = accuracy_onset(accuracy.to_numpy(), baseline) if len(accuracy) else 0
         for window, used in (("all", accuracy), ("after_onset", accuracy.iloc[onset:])):
             both = pd.concat([trial.curve, used], axis=1, join="inner", keys=["x", "y"]).dropna()
             both = both.sort_index()

@@ -262,14 +262,18 @@ order by domains.position, series.position, m.family desc, m.title""",
         section="online",
         title="Calls of each measure",
         caption="Over all series and domains: how often a measure called before accuracy rose, and "
-        "how often it called where nothing rose.",
+        "how often it called where nothing rose. A measure without a claimed direction may turn "
+        "either way, so on pure noise it calls in about one run of ten, the others in one of "
+        "twenty.",
         sql="""select m.title, count(*) filter (accuracy_step is not null) as risen,
   count(*) filter (lead > 0) as before, count(*) filter (lead <= 0) as after,
-  median(lead) as lead, count(*) filter (accuracy_step is null) as quiet,
+  median(lead) as lead,
+  count(*) filter (accuracy_step is null and false_alarm is not null) as quiet,
   count(*) filter (false_alarm) as false_alarms
 from lead_lag join monitors m using (monitor) group by m.title, m.family
 order by count(*) filter (lead > 0) / greatest(1, count(*) filter (accuracy_step is not null))
-  - count(*) filter (false_alarm) / greatest(1, count(*) filter (accuracy_step is null)) desc,
+  - count(*) filter (false_alarm)
+    / greatest(1, count(*) filter (accuracy_step is null and false_alarm is not null)) desc,
   m.title""",
         columns=(
             Column("title", "Measure"),

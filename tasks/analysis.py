@@ -178,7 +178,7 @@ def _clean_scores(
     return rows
 
 
-@step("monitors", version=3, run_name="monitors against accuracy")
+@step("monitors", version=4, run_name="monitors against accuracy")
 def judge_monitors(
     out: Path,
     *,

@@ -17,7 +17,7 @@ from tasks.workers import report
 PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 
 
-@step("sensitivity", version=1, run_name="sensitivity")
+@step("sensitivity", version=2, run_name="sensitivity")
 def try_settings(
     out: Path,
     *,
@@ -34,10 +34,15 @@ def try_settings(
     Writes sensitivity.parquet. Costs some ten seconds per nano series. Runs again when a curve, a
     routing or the settings change.
     """
+    from metrics.monitors import control_level, controls_of
     from metrics.sensitivity import curve_trials, distance_trials, sensitivity_rows
     from store.schemas import write_rows
 
     curves = pq.read_table(monitors.path / "curves.parquet").to_pandas()
+    controls = controls_of(
+        {one["name"]: one["role"] for one in series},
+        {one["name"]: one["control_for"] for one in series},
+    )
     rows: list[dict[str, Any]] = []
     for number, one in enumerate(series):
         variants = _by_step(one["steps"], one["measures"], "distance_variants")
@@ -62,7 +67,13 @@ def try_settings(
                 *curve_trials(known, true, asked, analysis.moving_average_window),
                 *_memorization_trials(one, domain, true, pathways, sensitivity),
             ]
-            rows += sensitivity_rows(one["name"], domain, trials, seed=analysis.seed)
+            rows += sensitivity_rows(
+                one["name"],
+                domain,
+                trials,
+                seed=analysis.seed,
+                baseline=control_level(curves, controls.get(one["name"], []), domain),
+            )
         report(number + 1, len(series), one["name"])
     write_rows("sensitivity", rows, out)
     return {"num_rows": len(rows)}
