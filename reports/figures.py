@@ -27,6 +27,7 @@ Row = dict[str, Any]
 Read = Callable[[str], list[Row]]
 
 MAX_COLUMNS = 4
+MAX_SERIES = 6
 DRAWN_BY = {"curve": panel_specs, "scatter": scatter_specs, "matrix": heat_specs}
 
 
@@ -38,6 +39,7 @@ class Figure:
     panels: tuple[Panel, ...]
     lines: tuple[Line, ...]
     axis: Axis
+    note: str = ""
 
     @property
     def anchor(self) -> str:
@@ -92,14 +94,23 @@ class Names:
 
 def make_figure(question: Question, read: Read, names: Names) -> Figure:
     """Ask the warehouse and sort the answer into panels and lines."""
-    rows = read(question.sql)
+    rows, note = _bounded(read(question.sql), question, names)
     keys = _ordered({tuple(row[p] for p in question.panels) for row in rows}, question, names)
     lines = {} if question.kind == "matrix" else _lines(question, rows, names)
     answers: dict[tuple[Any, ...], list[dict[str, Any]]] = {key: [] for key in keys}
     for row in rows:
         answers[tuple(row[p] for p in question.panels)].append(_point(question, row, lines))
     panels = _panels(question, answers, names)
-    return Figure(question, panels, tuple(lines.values()), _axis(question, rows))
+    return Figure(question, panels, tuple(lines.values()), _axis(question, rows), note)
+
+
+def _bounded(rows: list[Row], question: Question, names: Names) -> tuple[list[Row], str]:
+    """Rows of as many series as a page has room for, where each has a chart of its own."""
+    if "series" not in question.panels or len(names.series) <= MAX_SERIES:
+        return rows, ""
+    kept = set(list(names.series)[:MAX_SERIES])
+    note = f"Drawn are the first {MAX_SERIES} of {len(names.series)} series; the query has all."
+    return [row for row in rows if row["series"] in kept], note
 
 
 def specs_of(

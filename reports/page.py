@@ -199,6 +199,7 @@ def _sections(
         sections.setdefault(figure.question.section, []).append(
             {
                 "question": figure.question,
+                "note": figure.note,
                 "rows": [list(g) for _, g in itertools.groupby(panels, lambda p: p["panel"].group)],
                 "columns": figure.columns,
                 "lines": figure.lines,

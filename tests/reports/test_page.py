@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from reports.answers import TABLES
+from reports.figures import MAX_SERIES, make_figure
 from reports.page import build_report, read_answers, render
 from reports.questions import QUESTIONS
 from reports.sections import SECTIONS
@@ -115,6 +117,23 @@ class TestWhole:
         assert "Code & <types>" in page.text
         assert "not </script> measured" in page.text
         assert "Code & <types>" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+class TestManySeries:
+    def test_series_with_charts_of_their_own_are_bounded_and_it_is_said(self, database):
+        def read(sql):
+            return query(database, sql).to_pylist()
+
+        names = read_answers(read)[2]
+        many = replace(names, series={f"s{n}": f"s{n}" for n in range(9)})
+        question = next(q for q in QUESTIONS if q.name == "bound_terms")
+        rows = [
+            {"domain": "math", "series": f"s{n}", "quantity": "bias", "step": 0, "value": 1.0}
+            for n in range(9)
+        ]
+        figure = make_figure(question, lambda sql: rows, many)
+        assert len(figure.drawn) == MAX_SERIES
+        assert figure.note == "Drawn are the first 6 of 9 series; the query has all."
 
 
 class TestNumbers:
