@@ -121,7 +121,11 @@ TABLES = (
         (
             SERIES,
             DOMAIN,
-            real("epsilon", "Largest loss of a memorized sample, nats per token."),
+            real(
+                "epsilon",
+                "Largest loss of a memorized sample, nats; null if none could be had.",
+                True,
+            ),
             real("delta", "Largest distance to the sample's final loss, nats per token."),
             real("share_memorized", "Share memorized before the final checkpoint, 0 to 1."),
             real("share_low", "Lower end of the wanted share, 0 to 1."),

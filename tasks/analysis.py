@@ -22,7 +22,7 @@ from studies.settings import (
 from tasks.step import step
 
 
-@step("memorization", version=2, run_name="memorization {label}")
+@step("memorization", version=3, run_name="memorization {label}")
 def find_memorization(
     out: Path,
     *,
@@ -39,24 +39,17 @@ def find_memorization(
     Writes memorization.parquet, memorization_thresholds.parquet and, with `sensitivity`,
     epsilon_scan.parquet (arXiv 2506.21551, App. E.3). Reads only losses. Costs about a second.
     """
-    from metrics.memorization import NEVER, choose_epsilon, memorization_steps, scan_row
+    from metrics.memorization import NEVER, scan_row
     from store.schemas import write_rows
 
     samples, thresholds, scan = [], [], []
     for domain in domains:
         tensors = [load_routing(artifact.path / f"{domain}.probe.npz") for artifact in routing]
         losses_NT = np.stack([t.losses_N for t in tensors], axis=1)
-        choice = choose_epsilon(
-            losses_NT,
-            steps,
-            settings.delta,
-            share_low=settings.share_low,
-            share_high=settings.share_high,
-        )
-        epsilon = choice.epsilon if settings.epsilon == "auto" else settings.epsilon
-        found_N = memorization_steps(losses_NT, steps, epsilon, settings.delta)
-        tried = [(epsilon, settings.delta), *_tried(sensitivity)]
-        scan += [{"domain": domain, **scan_row(losses_NT, steps, e, d)} for e, d in tried]
+        found_N, epsilon, note = _memorized(losses_NT, steps, settings)
+        if epsilon is not None and len(steps) > 1:
+            tried = [(epsilon, settings.delta), *_tried(sensitivity)]
+            scan += [{"domain": domain, **scan_row(losses_NT, steps, e, d)} for e, d in tried]
         before_N = (found_N != NEVER) & (found_N < steps[-1])
         share = float(before_N.mean())
         in_range = settings.share_low <= share <= settings.share_high
@@ -69,7 +62,7 @@ def find_memorization(
                 "share_low": settings.share_low,
                 "share_high": settings.share_high,
                 "in_range": in_range,
-                "note": choice.note if settings.epsilon == "auto" else "epsilon given by the study",
+                "note": note,
             }
         )
         samples.append(
@@ -85,6 +78,29 @@ def find_memorization(
     write_rows("memorization_thresholds", thresholds, out, leave_out=("series",))
     write_rows("epsilon_scan", scan, out, leave_out=("series",))
     return {"epsilon": {row["domain"]: row["epsilon"] for row in thresholds}}
+
+
+def _memorized(
+    losses_NT: np.ndarray, steps: list[int], settings: MemorizationSpec
+) -> tuple[np.ndarray, float | None, str | None]:
+    """Memorization steps, the threshold that decided, and what to know about it."""
+    from metrics.memorization import NEVER, choose_epsilon, memorization_steps
+
+    automatic = settings.epsilon == "auto"
+    if len(steps) < 2:
+        note = "not available, because one checkpoint has nothing to be compared with"
+        nothing_N = np.full(len(losses_NT), NEVER)
+        return nothing_N, None if automatic else float(settings.epsilon), note
+    choice = choose_epsilon(
+        losses_NT,
+        steps,
+        settings.delta,
+        share_low=settings.share_low,
+        share_high=settings.share_high,
+    )
+    epsilon = choice.epsilon if automatic else float(settings.epsilon)
+    found_N = memorization_steps(losses_NT, steps, epsilon, settings.delta)
+    return found_N, epsilon, choice.note if automatic else "epsilon given by the study"
 
 
 def _tried(sensitivity: SensitivitySpec | None) -> list[tuple[float, float]]:

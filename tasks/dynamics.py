@@ -35,7 +35,7 @@ def measure_drift(
     pairs: list[dict[str, Any]] = []
     saturation: list[dict[str, Any]] = []
     for number, domain in enumerate(domains):
-        chosen = []
+        chosen: list[np.ndarray] = []
         seen: tuple[np.ndarray, ...] | None = None
         for training_step, artifact in zip(steps, routing, strict=True):
             tokens = load_tokens(artifact.path / f"{domain}.tokens.npz")
@@ -56,6 +56,12 @@ def measure_drift(
             top_k = artifact.summary["model"]["top_k"]
             ids = chosen_experts(tokens.routing_weights_TLK, top_k)
             num_experts = tokens.routing_weights_TLK.shape[-1]
+            if chosen and ids.shape != chosen[0].shape:
+                raise ValueError(
+                    f"the checkpoint of step {training_step} has {ids.shape[1]} MoE layers with "
+                    f"{top_k} experts per token, the first has {chosen[0].shape[1]} with "
+                    f"{chosen[0].shape[2]}; all checkpoints of a series need one shape"
+                )
             chosen.append(ids.astype(np.int16))
         for a in range(len(steps)):
             for b in range(a, len(steps)):

@@ -12,6 +12,8 @@ from studies.settings import Runtime
 from studies.spec import CorpusSamples, JsonlSamples
 from tasks.step import step
 
+MIN_PROBES = 2
+
 SCHEMA = pa.schema(
     [
         ("domain", pa.string()),
@@ -53,6 +55,11 @@ def collect_probes(
                 assert corpus is not None, "the study's check admits corpus samples to nano only"
                 found = corpus_samples(corpus.path, domain, split, shuffle_answers)
             rows += [{"domain": domain, "split": split, **sample} for sample in found]
+            if split == "probe" and len(found) < MIN_PROBES:
+                raise ValueError(
+                    f"domain {domain!r} has {len(found)} probe sample, expected at least "
+                    f"{MIN_PROBES}: pathways are compared between samples; give it more"
+                )
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     pq.write_table(table, out / "probes.parquet", compression="zstd")
     counts = {domain: sum(row["domain"] == domain for row in rows) for domain in samples}

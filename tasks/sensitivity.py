@@ -103,6 +103,8 @@ def _memorization_trials(
     from metrics.memorization import NEVER, memorization_steps
     from metrics.pathways import pathways_in_unit
 
+    if len(one["steps"]) < 2:
+        return []
     tensors = [load_routing(a.path / f"{domain}.probe.npz") for a in one["routing"]]
     losses_NT = np.stack([tensor.losses_N for tensor in tensors], axis=1)
     last = one["steps"][-1]

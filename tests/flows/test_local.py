@@ -5,8 +5,10 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from flows.study import study_flow
 from store.warehouse import query
@@ -131,4 +133,67 @@ def test_the_same_weights_under_two_names_are_refused(workplace, root):
         workplace / "checkpoints" / STEPS[10], workplace / "checkpoints" / "step11-tokens3.3K"
     )
     with pytest.raises(ValueError, match="identical, byte for byte"):
+        study_flow(load_study(workplace / "mine.yaml"))
+
+
+def changed(workplace, **domain):
+    """The study with other fields in its one domain."""
+    study = yaml.safe_load((workplace / "mine.yaml").read_text())
+    study["domains"][0].update(domain)
+    (workplace / "mine.yaml").write_text(yaml.safe_dump(study))
+    return load_study(workplace / "mine.yaml")
+
+
+def test_one_checkpoint_without_a_benchmark_is_measured_and_says_what_it_lacks(workplace, root):
+    shutil.rmtree(workplace / "checkpoints" / STEPS[10])
+    paths = study_flow(changed(workplace, benchmarks=[]))
+
+    def ask(sql):
+        return query(Path(paths["warehouse"]), sql).to_pylist()
+
+    assert ask("select count(*) as n from pathway_metrics where scope = 'domain'")[0]["n"] > 0
+    assert ask("from correlations") == ask("from clean_scores") == ask("from pairing") == []
+    assert "too few changes" in ask("select note from router_dynamics")[0]["note"]
+    assert "fewer than 4" in ask("select note from trend_fits")[0]["note"]
+    told = ask("select note from routing_measures where measure = 'signature_separation'")
+    assert "two domains" in told[0]["note"]
+    assert "Not available, because no accuracy was measured" in Path(paths["report"]).read_text()
+
+
+def test_samples_that_are_all_alike_leave_measures_out_and_nothing_crashes(workplace, root):
+    line = (workplace / "probes.jsonl").read_text().splitlines()[0]
+    (workplace / "probes.jsonl").write_text(f"{line}\n" * 3)
+    paths = study_flow(load_study(workplace / "mine.yaml"))
+    rows = query(
+        Path(paths["warehouse"]), "select measure, note from routing_measures where value is null"
+    ).to_pylist()
+    missing = {row["measure"] for row in rows}
+    assert {"kernel_alignment", "likeness_answer", "answer_variance_share"} <= missing
+    assert all(row["note"].startswith("not available, because") for row in rows)
+
+
+def test_a_single_sample_is_refused_before_anything_is_measured(workplace, root):
+    line = (workplace / "probes.jsonl").read_text().splitlines()[0]
+    (workplace / "probes.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="domain 'math' has 1 probe sample, expected at least 2"):
+        study_flow(load_study(workplace / "mine.yaml"))
+
+
+def test_a_checkpoint_with_fewer_layers_is_named(workplace, root):
+    config = workplace / "checkpoints" / STEPS[10] / "config.json"
+    shape = json.loads(config.read_text())
+    shape["num_hidden_layers"] -= 1
+    config.write_text(json.dumps(shape))
+    with pytest.raises(ValueError, match=r"step 10 has 2 MoE layers .* the first has 3"):
+        study_flow(load_study(workplace / "mine.yaml"))
+
+
+def test_routing_that_is_not_a_number_stops_with_the_checkpoints_layer(workplace, root):
+    file = workplace / "checkpoints" / STEPS[10] / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.gate.weight"] = weights["model.layers.1.mlp.gate.weight"] * np.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"layers\.1\.mlp\.gate: the routing weights of a token sum"
+    ):
         study_flow(load_study(workplace / "mine.yaml"))
