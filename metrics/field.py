@@ -78,7 +78,8 @@ def field_tables(
     for name, one in tokens.items():
         others = [other for other in tokens if other != name]
         pooled = _pooled([loads[o] for o in others], [counts[o] for o in others])
-        measures += _token_rows(name, one, chosen[name], loads[name], pooled, seed)
+        num_others = sum(counts[o] for o in others)
+        measures += _token_rows(name, one, chosen[name], loads[name], pooled, num_others, seed)
         measures += _route_rows(name, samples[name], seed)
         use += _use_rows(name, loads[name], one.routing_weights_TLK)
     measures += _signature_rows(samples, seed)
@@ -107,6 +108,7 @@ def _token_rows(
     chosen_TLA: NDArray[np.intp],
     load_LK: NDArray[np.float64],
     other_load_LK: NDArray[np.float64] | None,
+    num_others: int,
     seed: int,
 ) -> list[dict[str, Any]]:
     weights_TLK = np.asarray(tokens.routing_weights_TLK, dtype=np.float64)
@@ -135,8 +137,16 @@ def _token_rows(
     ):
         own, drawn = (strongest_partner(of(ids, num_experts)) for ids in (chosen_TLA, drawn_TLA))
         found.append((measure, own if top_k > 1 else None, drawn, RANDOM))
-    apart = None if other_load_LK is None else domain_specialisation(load_LK, other_load_LK)
-    found.append(("domain_specialisation", apart, 0.0, UNIFORM))
+    apart, chance = None, None
+    if other_load_LK is not None:
+        apart = domain_specialisation(load_LK, other_load_LK)
+        # Two finite samples of one load differ: the baseline is above 0.
+        shape = (num_others, *chosen_TLA.shape[1:])
+        others_TLA = random_choices(shape, num_experts, seed + 1)
+        chance = domain_specialisation(
+            load_shares(drawn_TLA, num_experts), load_shares(others_TLA, num_experts)
+        )
+    found.append(("domain_specialisation", apart, chance, RANDOM))
     shuffled_T = np.random.default_rng(seed).permutation(tokens.token_ids_T)
     for measure, width in (
         ("vocabulary_specialisation", 1),

@@ -33,6 +33,7 @@ def test_every_measure_is_registered_and_no_number_is_nan():
 
 def test_random_routing_lies_near_its_baseline():
     found = by_measure(field_tables(*study(), top_k=2, seed=0).measures)
+    assert 0 < found["domain_specialisation"]["baseline"] < 0.2
     for measure in ("coactivation_strongest", "effective_experts", "vocabulary_specialisation"):
         assert found[measure]["value"] == pytest.approx(found[measure]["baseline"], rel=0.2)
 
