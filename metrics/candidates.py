@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.distances import mean_pairwise_distance
-from metrics.nulls import NULL_KINDS, null_routing
+from metrics.nulls import DISTANCE_NULLS, null_routing
 from metrics.pathways import Unit, pathways_in_unit, routing_entropy
 from metrics.structure import (
     answer_variance_share,
@@ -109,7 +109,9 @@ def null_rows(
     All distances are means over the same drawn pairs, so that ratios compare like with like.
     """
     weights = np.asarray(routing_weights_NLK, dtype=np.float64)
-    routings = {None: weights} | {kind: null_routing(weights, kind, seed) for kind in NULL_KINDS}
+    routings = {None: weights} | {
+        kind: null_routing(weights, kind, seed) for kind in DISTANCE_NULLS
+    }
     means: dict[tuple[Any, ...], float] = {}
     num_pairs = 0
     for kind, routing in routings.items():
@@ -130,13 +132,13 @@ def null_rows(
             "null_value": means[kind, unit, normalize],
             "num_pairs": num_pairs,
         }
-        for kind in NULL_KINDS
+        for kind in DISTANCE_NULLS
         for unit, normalize in NULL_MONITORS
     ]
     own = means[None, "expert", False]
     entropy = float(routing_entropy(weights).mean())
     ratios = {
-        "distance_over_null": (own, means["shuffled_samples", "expert", False]),
+        "distance_over_null": (own, means["load_preserving", "expert", False]),
         "distance_over_chance": (own, means["relabelled_experts", "expert", False]),
         "distance_per_entropy": (own, entropy),
     }

@@ -28,8 +28,10 @@ UNIFORM = "every expert the same weight"
 RANDOM = "experts chosen at random"
 SHUFFLED = "samples shuffled in each layer"
 RELABELLED = "tokens shuffled"
+RENAMED = "experts renamed for each token"
 PERMUTED = "domains shuffled"
 NUM_SHUFFLES = 99
+SIGNATURE = ("signature_within", "signature_separation", "signature_separation_same_load")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def field_tables(
         num_others = sum(counts[o] for o in others)
         measures += _token_rows(name, one, chosen[name], loads[name], pooled, num_others, seed)
         measures += _route_rows(name, samples[name], seed)
-        use += _use_rows(name, loads[name], one.routing_weights_TLK)
+        use += _use_rows(name, loads[name], top_k, one.routing_weights_TLK)
     measures += _signature_rows(samples, seed)
     return FieldTables(
         measures, use, _pair_rows(np.concatenate(list(chosen.values())), num_experts)
@@ -114,6 +116,7 @@ def _token_rows(
     weights_TLK = np.asarray(tokens.routing_weights_TLK, dtype=np.float64)
     num_experts, top_k = weights_TLK.shape[-1], chosen_TLA.shape[-1]
     drawn_TLA = random_choices(chosen_TLA.shape, num_experts, seed)
+    renamed_TLK = null_routing(weights_TLK, "relabelled_experts", seed)
     by_load, by_gate = imbalance(load_LK), imbalance(weights_TLK.mean(axis=0))
     drawn_load = imbalance(load_shares(drawn_TLA, num_experts))
     found: list[tuple[str, Any, Any, str | None]] = [
@@ -124,7 +127,14 @@ def _token_rows(
         ("gate_max_violation", by_gate.max_violation_L, 0.0, UNIFORM),
         ("token_entropy", token_entropy(weights_TLK), float(np.log(num_experts)), UNIFORM),
         ("chosen_mass", chosen_mass(weights_TLK, top_k), top_k / num_experts, UNIFORM),
-        ("congestion_coefficient", congestion_coefficient(weights_TLK, load_LK), None, None),
+        (
+            "congestion_coefficient",
+            congestion_coefficient(weights_TLK, load_LK),
+            congestion_coefficient(
+                renamed_TLK, load_shares(chosen_experts(renamed_TLK, top_k), num_experts)
+            ),
+            RENAMED,
+        ),
     ]
     margins = boundary_margins(weights_TLK, top_k)
     for at, percentile in enumerate(PERCENTILES):
@@ -185,6 +195,8 @@ def _route_rows(domain: str, weights_NLK: NDArray[np.floating], seed: int) -> li
     for window in WINDOWS:
         fits = window <= weights_NLK.shape[1] and len(weights_NLK) > 1
         own, null = ((path_entropy(w, window) if fits else None) for w in (weights_NLK, null_NLK))
+        if window == 1:
+            null = None  # a shuffle inside the layer leaves a single layer as it is
         note = None if fits else f"not available, because there are fewer than {window} layers"
         rows.append(
             _row(
@@ -198,14 +210,15 @@ def _signature_rows(samples: dict[str, NDArray[np.floating]], seed: int) -> list
     labels = np.concatenate([[name] * len(one) for name, one in samples.items()])
     if len(samples) < 2 or min(map(len, samples.values())) < 2:
         note = "not available, because it compares two domains of at least two samples"
-        return [
-            _row("all", None, name, None, None, None, len(labels), note)
-            for name in ("signature_within", "signature_separation")
-        ]
+        return [_row("all", None, name, None, None, None, len(labels), note) for name in SIGNATURE]
     found = signature_separation(
         np.concatenate(list(samples.values())), labels, num_shuffles=NUM_SHUFFLES, seed=seed
     )
     note = f"p = {found.p:.2g} against {NUM_SHUFFLES} shuffles of the domains"
+    pooled = np.concatenate(list(samples.values()))
+    same_load = signature_separation(
+        null_routing(pooled, "load_preserving", seed), labels, num_shuffles=1, seed=seed
+    )
     return [
         _row(
             "all",
@@ -227,11 +240,21 @@ def _signature_rows(samples: dict[str, NDArray[np.floating]], seed: int) -> list
             len(labels),
             note,
         ),
+        _row(
+            "all",
+            None,
+            "signature_separation_same_load",
+            same_load.separation,
+            0.0,
+            "no domains",
+            len(labels),
+            None,
+        ),
     ]
 
 
 def _use_rows(
-    domain: str, load_LK: NDArray[np.float64], weights_TLK: NDArray[np.floating]
+    domain: str, load_LK: NDArray[np.float64], top_k: int, weights_TLK: NDArray[np.floating]
 ) -> list[dict[str, Any]]:
     gate_LK = np.asarray(weights_TLK, dtype=np.float64).mean(axis=0)
     return [
@@ -240,6 +263,7 @@ def _use_rows(
             "layer": layer,
             "expert": expert,
             "load_share": float(load_LK[layer, expert]),
+            "token_share": float(load_LK[layer, expert]) * top_k,
             "gate_share": float(gate_LK[layer, expert]),
         }
         for layer, expert in np.ndindex(*load_LK.shape)

@@ -115,9 +115,8 @@ def congestion_coefficient(
     exp(q_k - gamma f_k) with q_k its quality, so that a large gamma means that load, not quality,
     decides. Here q_k is the mean logarithm of the expert's routing weight over tokens, and gamma
     the negative slope of log f_k - q_k on f_k (least squares over experts with any load). The
-    paper compares several estimators of quality which are not repeated here, so this is our
-    variant; its published curve on OLMoE-1B-7B (14 to about 38 early, 9 at the end) is the outside
-    check to make once real checkpoints are measured.
+    paper compares several estimators of quality, none of which is repeated here. So this is our
+    variant, and the values that the paper publishes for OLMoE-1B-7B are not comparable with it.
     """
     weights_TLK = check_routing_weights(routing_weights_TLK)
     quality_LK = np.log(np.maximum(weights_TLK, 1e-12)).mean(axis=0)

@@ -88,6 +88,19 @@ def domain_rows(
     ]
 
 
+def global_rows(
+    routing_weights_NLK: NDArray[np.floating],
+    router_weights_LKD: NDArray[np.floating],
+    settings: PairSettings,
+) -> list[Row]:
+    """Distance and consistency over the samples of all domains together (scope `global`)."""
+    smooth = _consistency_rows(routing_weights_NLK, router_weights_LKD)
+    return [
+        *distance_rows(routing_weights_NLK, settings, scope="global"),
+        *(replace(row, scope="global") for row in smooth if row.scope == "domain"),
+    ]
+
+
 def group_rows(
     routing_weights_NLK: NDArray[np.floating],
     router_weights_LKD: NDArray[np.floating],

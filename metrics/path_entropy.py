@@ -55,7 +55,7 @@ def path_entropy(routing_weights_NLK: ArrayLike, window: int) -> float:
     entropies = [
         _entropy(first_NL[:, begin : begin + window]) for begin in range(num_layers - window + 1)
     ]
-    return float(np.mean(entropies)) / largest
+    return float(np.mean(entropies)) / largest if largest > 0 else 0.0  # one route is possible
 
 
 def _entropy(routes_NW: NDArray[np.intp]) -> float:

@@ -123,7 +123,8 @@ MEASURES = (
         "field",
         "arXiv 2409.02060, sec. 5 (router saturation)",
         "share of a token's top-k experts that the last checkpoint chooses too; mean of layers; "
-        "needs the last checkpoint",
+        "no monitor, as it needs the last checkpoint and reaches 1 there by construction",
+        monitored=False,
     ),
     Measure(
         "saturation_top_1",

@@ -158,9 +158,13 @@ def distance_trials(
 
 
 def curve_trials(
-    curves: dict[str, pd.Series], accuracy: pd.Series, every_document: pd.Series | None, window: int
+    curves: dict[str, pd.Series], accuracy: pd.Series, scores: pd.DataFrame, window: int
 ) -> list[Trial]:
-    """Trials of the form of consistency, the documents that count, and the moving average."""
+    """Trials of the form of consistency, the documents that count, and the moving average.
+
+    `scores` are the benchmark's clean scores by step, columns `value`, `value_unmarked`,
+    `num_removed`.
+    """
     trials = [
         Trial("consistency", form, monitor, curves[monitor], accuracy, monitor.endswith("median"))
         for monitor, form in SMOOTHNESS.items()
@@ -168,10 +172,19 @@ def curve_trials(
     ]
     if "pathway_distance" in curves:
         distance = curves["pathway_distance"]
-        trials.append(Trial("documents", "kept", "pathway_distance", distance, accuracy, True))
-        if every_document is not None:
+        left_out = bool(scores["num_removed"].any())
+        own = "without the marked" if left_out else "all"
+        trials.append(Trial("documents", own, "pathway_distance", distance, accuracy, True))
+        if not left_out and not scores["value_unmarked"].equals(scores["value"]):
             trials.append(
-                Trial("documents", "all", "pathway_distance", distance, every_document, False)
+                Trial(
+                    "documents",
+                    "without the marked",
+                    "pathway_distance",
+                    distance,
+                    scores["value_unmarked"].dropna(),
+                    False,
+                )
             )
         trials.append(
             Trial("tuning", "tuned", "pathway_distance", distance, accuracy, False, NOT_TUNED)

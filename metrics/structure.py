@@ -249,7 +249,7 @@ def linear_input_share(
 
 
 def dimension_over_null(routing_weights_NLK: ArrayLike, *, ridge: float, seed: int) -> float | None:
-    """Effective dimension of the gating kernel over that of its load-preserving null.
+    """Effective dimension of the gating kernel over that with each layer's samples shuffled.
 
     Below 1 where layers agree on which samples are alike, about 1 where they do not.
     """
@@ -381,7 +381,7 @@ MEASURES = (
     ),
     _candidate(
         "dimension_over_null",
-        "effective dimension over its load-preserving null",
+        "effective dimension over that with layers shuffled",
         "ratio",
         0.0,
         None,

@@ -10,13 +10,14 @@ def _of_field(measure: str, title: str, caption: str) -> Question:
         name=measure,
         section="field",
         title=title,
-        caption=caption + " Dotted grey, where shown: routing at random.",
+        caption=caption
+        + " Where drawn beside them: what the main series gives without the structure asked for.",
         sql=f"""select domain, series as which, step, value from routing_measures
 where measure = '{measure}' and layer is null and domain <> 'all' and value is not null
 union all
-select domain, 'random routing', step, avg(baseline) from routing_measures
+select domain, baseline_kind, step, baseline from routing_measures
 where measure = '{measure}' and layer is null and domain <> 'all' and baseline is not null
-group by domain, step order by all""",
+  and series = {MAIN} order by all""",
         missing="no routing of single tokens was measured",
         line="which",
         shared=False,
@@ -28,13 +29,21 @@ FURTHER: tuple[Question, ...] = (
         name="paired_groups",
         section="groups",
         title="Paired groups: loss and accuracy",
-        caption="The three largest pairs of each domain in the main series: mean loss of the "
-        "training group as a share of its largest, and accuracy on the benchmark group matched to "
-        "it. Grokking is the second rising after the first is flat.",
+        caption="The three largest pairs of each domain in the main series and in its first "
+        "control: mean loss of the training group as a share of its largest, and accuracy on the "
+        "benchmark group matched to it. Grokking is the second rising after the first is flat; but "
+        "as a benchmark group is made of the documents that stay right from one step on, its rise "
+        "at that step is how it was chosen and no finding. Groups of the last checkpoint, where "
+        "nothing comes after, are left out.",
         sql=f"""with pairs as (
-  select *, 'memorized ' || memorization_step || ', generalized ' || generalization_step as pair
-  from pairing where delay is not null and series = {MAIN}
-  qualify row_number() over (partition by domain order by num_samples desc, delay) <= 3
+  select *, role || ': memorized ' || memorization_step || ', generalized ' || generalization_step
+    as pair
+  from pairing join (select series, role from series where series = {MAIN}
+    or series = (select series from series where role = 'control' order by position limit 1))
+  using (series)
+  where delay is not null
+    and greatest(memorization_step, generalization_step) < (select max(step) from checkpoints)
+  qualify row_number() over (partition by domain, series order by num_samples desc, delay) <= 3
 )
 select p.domain, pair, 'training loss, share of its largest' as quantity, m.step,
   m.value / max(m.value) over (partition by p.domain, pair) as value
@@ -74,6 +83,35 @@ from group_similarity where series = {MAIN} order by all""",
         paper="App. B.1",
     ),
     Question(
+        name="global_distance",
+        section="pathways",
+        title="Pathway distance over all domains together",
+        caption="Mean distance over pairs drawn from the samples of all domains, raw and "
+        "length-normalised. Each chart has its own scale.",
+        sql="""select if(metric = 'pathway_distance', 'characters', 'share of the longer') as unit,
+  series, step, value from pathway_metrics
+where scope = 'global' and metric in ('pathway_distance', 'pathway_distance_normalized')
+order by all""",
+        missing="no pathways were measured",
+        panels=("unit",),
+        shared=False,
+        paper="Figure 4",
+    ),
+    Question(
+        name="global_consistency",
+        section="pathways",
+        title="Pathway consistency over all domains together",
+        caption="Median consistency of the samples of all domains, and the plain cosine of "
+        "neighbouring layers. Each chart has its own scale.",
+        sql="""select replace(metric, '_', ' ') as what, series, step, value from pathway_metrics
+where scope = 'global' and metric in ('pathway_consistency_median', 'layer_cosine')
+  and value is not null order by all""",
+        missing="no pathway consistency was measured (it needs two MoE layers)",
+        panels=("what",),
+        shared=False,
+        paper="Figure 6",
+    ),
+    Question(
         name="thresholds",
         section="pathways",
         title="Pathway distance under other thresholds",
@@ -93,18 +131,23 @@ order by all""",
         name="trends",
         section="pathways",
         title="Quadratic trends",
-        caption="Pathway distance and roughness of the main series with a parabola over the "
-        "checkpoints' index, as the paper draws them. Points are what was measured.",
+        caption="Pathway distance and median roughness (1 less the consistency: lower is smoother) "
+        "of the main series with a parabola over the checkpoints' index, as the paper draws them. "
+        "Points are what was measured.",
         sql=f"""with placed as (
   select *, row_number() over (partition by series, domain, monitor order by step) - 1 as place
   from curves where value is not null and series = {MAIN}
     and monitor in ('pathway_distance', 'pathway_consistency_median')
+), drawn as (
+  select domain, monitor, 'measured' as quantity, step, value from placed
+  union all
+  select domain, monitor, 'parabola', step, constant + linear * place + quadratic * place * place
+  from placed join trend_fits using (series, domain, monitor)
+  where abscissa = 'index' and quadratic is not null
 )
-select domain, monitor, 'measured' as quantity, step, value from placed
-union all
-select domain, monitor, 'parabola', step, constant + linear * place + quadratic * place * place
-from placed join trend_fits using (series, domain, monitor)
-where abscissa = 'index' and quadratic is not null order by all""",
+select domain, if(monitor = 'pathway_distance', 'distance', 'roughness') as monitor, quantity, step,
+  if(monitor = 'pathway_distance', value, 1 - value) as value
+from drawn order by all""",
         missing="no curve is long enough for a parabola",
         panels=("domain", "monitor"),
         line="quantity",
@@ -128,9 +171,10 @@ where c.metric = 'pathway_distance' order by all""",
         name="entropy_control",
         section="controls",
         title="Pathway distance against routing entropy, over pairs",
-        caption="Correlation over pairs of samples between their mean routing entropy and their "
-        "pathway distance, at each checkpoint. Far from 0, the distance mostly repeats how "
-        "undecided the router is. The paper reports 0.24.",
+        caption="Pearson correlation over pairs of samples between their mean routing entropy and "
+        "their pathway distance, at each checkpoint; pathways cut at τ = 0.8. Its square is the "
+        "share of the distance's variance that goes with how undecided the router is: 0.24, which "
+        "the paper reports, is 6 %. Pairs share samples, so they are no independent points.",
         sql="""select domain, series, step, pearson as value from entropy_control
 where pearson is not null order by all""",
         missing="no pairs could be correlated",
@@ -220,9 +264,10 @@ group by all order by all""",
         name="expert_use",
         section="field",
         title="Which domain uses which expert",
-        caption="Share of a domain's expert slots at the last checkpoint of the main series, by "
-        "layer.",
-        sql=f"""select layer, expert as x, d.title as y, load_share as value
+        caption="Share of a domain's tokens that choose the expert (arXiv 2409.02060), by layer, "
+        "at the last checkpoint of the main series. With k of K experts per token the shares of a "
+        "domain sum to k in each layer; k/K is what even use gives.",
+        sql=f"""select layer, expert as x, d.title as y, token_share as value
 from expert_use join domains d using (domain)
 where series = {MAIN} and step = (select max(step) from checkpoints where series = {MAIN})
 order by all""",
@@ -298,19 +343,28 @@ order by all""",
         name="signature",
         section="field",
         title="Separation of domains by routing signatures",
-        caption="Mean cosine of routing weights within domains less that between domains.",
-        sql="""select 'all domains' as what, series, step, value from routing_measures
-where measure = 'signature_separation' and value is not null order by all""",
+        caption="Mean cosine of routing weights within domains less that between domains. Beside "
+        "it, for the main series, the same with domains shuffled, and with every sample's experts "
+        "drawn anew with the load of all domains.",
+        sql=f"""select 'all domains' as what, series as which, step, value from routing_measures
+where measure = 'signature_separation' and value is not null
+union all select 'all domains', baseline_kind, step, baseline from routing_measures
+where measure = 'signature_separation' and baseline is not null and series = {MAIN}
+union all select 'all domains', 'load-preserving null', step, value from routing_measures
+where measure = 'signature_separation_same_load' and value is not null and series = {MAIN}
+order by all""",
         missing="the study has one domain",
         panels=("what",),
+        line="which",
     ),
     Question(
         name="nulls",
         section="nulls",
         title="Pathway distance on pathways that mean nothing",
-        caption="Main series: the distance per expert, the same with samples shuffled in each "
-        "layer (same load and sharpness, no route), and with every sample's experts renamed at "
-        "random (same sharpness alone).",
+        caption="Main series: the distance per expert; the same where every sample keeps how many "
+        "experts its pathway has in each layer and draws them as often as the layer uses them; "
+        "and where it draws them evenly. What lies below the load-preserving null is not explained "
+        "by load and pathway length.",
         sql=f"""select distinct domain, 'measured' as quantity, step, value from nulls
 where monitor = 'pathway_distance_expert' and series = {MAIN}
 union all
@@ -344,7 +398,7 @@ where monitor = 'pathway_distance_expert' and series = {MAIN} order by all""",
             (
                 "distance_over_null",
                 "Pathway distance over its load-preserving null",
-                "Below 1 where layers agree on which samples are alike.",
+                "Below 1 where samples share experts beyond what load makes them share.",
             ),
             (
                 "distance_over_chance",
@@ -358,7 +412,7 @@ where monitor = 'pathway_distance_expert' and series = {MAIN} order by all""",
             ),
             (
                 "dimension_over_null",
-                "Effective dimension over its load-preserving null",
+                "Effective dimension over that with layers shuffled",
                 "Below 1 where layers agree on which samples are alike.",
             ),
         )

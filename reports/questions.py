@@ -140,7 +140,8 @@ unpivot (value for quantity in (bias, variance, noise)) where kernel = 'gating' 
         section="groups",
         title="Pathway distance of memorized groups",
         caption="A group is all probe samples memorized at the same step; the five largest of "
-        "each domain and series are drawn. Colour runs from early to late memorization.",
+        "each domain and series are drawn, from their memorization on. Colour runs from early to "
+        "late memorization.",
         sql="""with largest as (
   select series, domain, group_step, max(num_samples) as size from pathway_metrics
   where scope = 'group' group by series, domain, group_step
@@ -148,10 +149,30 @@ unpivot (value for quantity in (bias, variance, noise)) where kernel = 'gating' 
 )
 select domain, series, group_step, step, value
 from pathway_metrics join largest using (series, domain, group_step)
-where scope = 'group' and metric = 'pathway_distance' and value is not null order by all""",
+where scope = 'group' and metric = 'pathway_distance' and value is not null
+  and step >= group_step order by all""",
         missing="no group of samples memorized at the same step is large enough to be measured",
         panels=("domain", "series"),
         line="group_step",
+    ),
+    Question(
+        name="group_consistency",
+        section="groups",
+        title="Pathway consistency of memorized groups",
+        caption="The same groups: median consistency, from each group's memorization on.",
+        sql="""with largest as (
+  select series, domain, group_step, max(num_samples) as size from pathway_metrics
+  where scope = 'group' group by series, domain, group_step
+  qualify row_number() over (partition by series, domain order by size desc, group_step) <= 5
+)
+select domain, series, group_step, step, value
+from pathway_metrics join largest using (series, domain, group_step)
+where scope = 'group' and metric = 'pathway_consistency_median' and value is not null
+  and step >= group_step order by all""",
+        missing="no group of samples memorized at the same step is large enough to be measured",
+        panels=("domain", "series"),
+        line="group_step",
+        paper="Figure 6",
     ),
 )
 

@@ -95,14 +95,14 @@ SECTIONS = (
     Section(
         "field",
         "Routing measures of the field",
-        "Published measures of expert routing on the same tokens, each beside what routing at "
-        "random would give.",
+        "Published measures of expert routing on the same tokens, each beside what it would give "
+        "without the structure that it asks for.",
     ),
     Section(
         "nulls",
         "What the monitors say where there is nothing",
-        "The same measures on pathways whose experts are drawn at random with the same load, and "
-        "on a model that was not trained.",
+        "The same measures on pathways whose experts are drawn at random, with the load of the "
+        "layers or evenly, and on a model that was not trained.",
     ),
     Section("provenance", "Where the numbers come from", page="provenance.html"),
 )

@@ -141,7 +141,7 @@ TABLES = (
             SERIES,
             STEP,
             DOMAIN,
-            text("scope", "'domain', 'group', 'layer' or 'layer_pair' (layer and the next)."),
+            text("scope", "'global' (all domains), 'domain', 'group', 'layer' or 'layer_pair'."),
             whole("group_step", "Memorization step of the group; null outside groups.", True),
             whole("layer", "MoE layer from 0; null when all layers are meant.", True),
             text("metric", "Name of the measure, such as pathway_distance."),

@@ -84,8 +84,14 @@ class ContaminationSpec(Frozen):
         default=0.10,
         ge=0.0,
         lt=1.0,
-        description="Share of each benchmark's documents removed, highest Min-K%++ first; 0 keeps "
-        "all and scores none.",
+        description="Share of each benchmark's documents marked, highest Min-K%++ first; 0 marks "
+        "and scores none.",
+    )
+    exclude: bool = Field(
+        default=True,
+        description="Whether marked documents are left out of accuracy and groups, or only listed. "
+        "Leave them in where the score would select on being right: short answers, or documents "
+        "that cannot have been in the training data.",
     )
     lowest_share: Share = Field(
         default=0.20, description="k of Min-K%++: share of a document's least likely tokens."

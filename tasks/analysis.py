@@ -112,7 +112,7 @@ def _tried(sensitivity: SensitivitySpec | None) -> list[tuple[float, float]]:
     ]
 
 
-@step("generalization", version=2, run_name="generalization {label}")
+@step("generalization", version=3, run_name="generalization {label}")
 def find_generalization(
     out: Path,
     *,
@@ -144,14 +144,17 @@ def find_generalization(
             "checkpoint; score all checkpoints with the same benchmark files"
         )
     marked = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
-    removed = marked.set_index(keys)["removed"].reindex(wide.index)
-    if removed.isna().any():
+    marked = marked.set_index(keys)[["marked", "removed"]].reindex(wide.index)
+    if marked.isna().to_numpy().any():
         raise ValueError(
-            f"{int(removed.isna().sum())} benchmark documents were scored but not checked for "
-            "contamination; score and check the same benchmark files"
+            f"{int(marked['removed'].isna().sum())} benchmark documents were scored but not "
+            "checked for contamination; score and check the same benchmark files"
         )
-    kept = wide[~removed.to_numpy(dtype=bool)]
-    write_rows("clean_scores", _clean_scores(kept, wide, steps), out, leave_out=("series",))
+    kept = wide[~marked["removed"].to_numpy(dtype=bool)]
+    unmarked = wide[~marked["marked"].to_numpy(dtype=bool)]
+    write_rows(
+        "clean_scores", _clean_scores(kept, unmarked, wide, steps), out, leave_out=("series",)
+    )
     wide = kept
     found_N = generalization_steps(
         wide.to_numpy(dtype=bool),
@@ -168,11 +171,15 @@ def find_generalization(
 
 
 def _clean_scores(
-    kept: pd.DataFrame, every: pd.DataFrame, steps: list[int]
+    kept: pd.DataFrame, unmarked: pd.DataFrame, every: pd.DataFrame, steps: list[int]
 ) -> list[dict[str, Any]]:
     """Mean correctness of the kept documents, by checkpoint and benchmark."""
     groups = ["domain", "benchmark"]
     asked = every.groupby(level=groups, sort=False).size().to_dict()
+    clean = {
+        key: block.to_numpy(dtype=float).mean(axis=0)
+        for key, block in unmarked.groupby(level=groups, sort=False)
+    }
     rows = []
     for key, block in kept.groupby(level=groups, sort=False):
         domain, benchmark = key
@@ -187,6 +194,7 @@ def _clean_scores(
                     "benchmark": benchmark,
                     "value": float(values.mean()),
                     "std_error": None if error is None else float(error),
+                    "value_unmarked": float(clean[key][place]) if key in clean else None,
                     "num_documents": len(values),
                     "num_removed": asked[key] - len(values),
                 }

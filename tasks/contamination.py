@@ -13,7 +13,7 @@ from studies.spec import Benchmark
 from tasks.step import step
 
 
-@step("contamination", version=1, run_name="contamination {label}")
+@step("contamination", version=2, run_name="contamination {label}")
 def find_contamination(
     out: Path,
     *,
@@ -27,7 +27,7 @@ def find_contamination(
 ) -> dict[str, Any]:
     """Score every benchmark document with Min-K%++ under the last checkpoint; mark the highest.
 
-    Writes contamination.parquet (score and removed, by document) and documents.parquet (their
+    Writes contamination.parquet (score, marked, removed, by document) and documents.parquet (their
     texts). With `removed_share` 0 no model is loaded. Costs seconds per nano series. Runs again
     when the checkpoint, the benchmarks or the settings change.
     """
@@ -67,23 +67,27 @@ def find_contamination(
             batch_size=runtime.batch_size,
         )
         scores = [min_k_score(one, contamination.lowest_share) for one in found]
-    removed = [False] * len(documents)
+    marked = [False] * len(documents)
     for benchmark in domains:
         places = [at for at, row in enumerate(rows) if row["benchmark"] == benchmark]
         if contamination.removed_share > 0:
             marks = contaminated([scores[at] or 0.0 for at in places], contamination.removed_share)
             for at, mark in zip(places, marks.tolist(), strict=True):
-                removed[at] = mark
-    marked = [
-        {**row, "score": score, "removed": gone}
-        for row, score, gone in zip(rows, scores, removed, strict=True)
+                marked[at] = mark
+    told = [
+        {**row, "score": score, "marked": mark, "removed": mark and contamination.exclude}
+        for row, score, mark in zip(rows, scores, marked, strict=True)
     ]
-    write_rows("contamination", marked, out, leave_out=("series",))
+    write_rows("contamination", told, out, leave_out=("series",))
     texts = [
         {**row, "text": d["prompt"] + d["target"]} for row, d in zip(rows, documents, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(texts), out / "documents.parquet", compression="zstd")
-    return {"num_removed": sum(removed), "num_documents": len(removed)}
+    return {
+        "num_marked": sum(marked),
+        "num_removed": sum(one["removed"] for one in told),
+        "num_documents": len(documents),
+    }
 
 
 def _encode(tokenizer: Any, prompt: str, target: str, which: str) -> tuple[list[int], list[bool]]:

@@ -17,7 +17,7 @@ MAX_PAIRS = 4000
 """Pairs per mean where a control or null needs distances anew; the same at every checkpoint."""
 
 
-@step("measures", version=3, run_name="measures {checkpoint.series} {checkpoint.revision}")
+@step("measures", version=4, run_name="measures {checkpoint.series} {checkpoint.revision}")
 def measure_routing(
     out: Path,
     *,

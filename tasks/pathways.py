@@ -1,5 +1,6 @@
 """Pathways: what the routing of one checkpoint looks like, over domains, layers and groups."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
 from tasks.workers import report
 
+GLOBAL_PAIRS = 20_000
+"""At most, over the samples of all domains: all pairs of four domains cost more than the rest."""
+
 
 @step(
     "pathways",
-    version=2,
+    version=3,
     run_name="pathways {checkpoint.series} {checkpoint.revision}",
 )
 def measure_pathways(
@@ -42,6 +46,7 @@ def measure_pathways(
         PairSettings,
         domain_bound,
         domain_rows,
+        global_rows,
         row_dict,
         sample_rows,
         tangent_bound,
@@ -52,9 +57,11 @@ def measure_pathways(
     metrics: list[dict[str, Any]] = []
     bounds: list[dict[str, Any]] = []
     samples: list[pa.Table] = []
+    pooled: list[np.ndarray] = []
     for number, domain in enumerate(domains):
         tensors = load_routing(routing.path / f"{domain}.probe.npz")
         weights_NLK = tensors.routing_weights_NLK
+        pooled.append(weights_NLK)
         rows = domain_rows(weights_NLK, router_weights_LKD, settings)
         metrics += [{"domain": domain, "group_step": None, **row_dict(row)} for row in rows]
         columns = sample_rows(weights_NLK, router_weights_LKD, pathways.threshold)
@@ -76,6 +83,11 @@ def measure_pathways(
             tangent = tangent_bound(kernel.kernel_NN, told, **how)
             bounds.append(_bound_row(domain, "tangent", len(chosen), tangent))
         report(number + 1, len(domains), domain)
+    everything = replace(settings, max_pairs=min(settings.max_pairs or GLOBAL_PAIRS, GLOBAL_PAIRS))
+    metrics += [
+        {"domain": "all", "group_step": None, **row_dict(row)}
+        for row in global_rows(np.concatenate(pooled), router_weights_LKD, everything)
+    ]
     pq.write_table(
         pa.Table.from_pylist(metrics), out / "pathway_metrics.parquet", compression="zstd"
     )

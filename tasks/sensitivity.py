@@ -46,16 +46,14 @@ def try_settings(
     rows: list[dict[str, Any]] = []
     for number, one in enumerate(series):
         variants = _by_step(one["steps"], one["measures"], "distance_variants")
-        every = _by_step(one["steps"], one["scores"], "benchmark_scores") if one["scores"] else None
         for domain, benchmark in accuracy.items():
             here = curves[(curves["series"] == one["name"]) & (curves["domain"] == domain)]
             known = {str(m): c.set_index("step")["value"] for m, c in here.groupby("monitor")}
             if benchmark is None or "accuracy" not in known:
                 continue
             true = known.pop("accuracy")
-            asked = None
-            if every is not None:
-                asked = every[every["benchmark"] == benchmark].set_index("step")["value"]
+            clean = pq.read_table(one["generalization"].path / "clean_scores.parquet").to_pandas()
+            clean = clean[clean["benchmark"] == benchmark].set_index("step")
             trials = [
                 *distance_trials(
                     variants[variants["domain"] == domain],
@@ -64,7 +62,7 @@ def try_settings(
                     threshold=pathways.threshold,
                     seed=sensitivity.seed,
                 ),
-                *curve_trials(known, true, asked, analysis.moving_average_window),
+                *curve_trials(known, true, clean, analysis.moving_average_window),
                 *_memorization_trials(one, domain, true, pathways, sensitivity),
             ]
             rows += sensitivity_rows(

@@ -60,6 +60,19 @@ def test_the_dense_twin_has_pathways_and_no_tangent_kernel(ask, finished):
     assert "router" not in kinds
 
 
+def test_the_global_distance_is_over_the_pairs_of_all_domains(ask):
+    rows = ask(
+        """select g.value, d.value as inside, g.num_samples, d.num_samples as fewer
+        from pathway_metrics g join pathway_metrics d using (series, step, metric)
+        where g.scope = 'global' and d.scope = 'domain' and metric = 'num_ill_conditioned'"""
+    )
+    assert rows
+    assert all(row["num_samples"] > row["fewer"] for row in rows)
+    assert all(row["value"] >= row["inside"] for row in rows)
+    pairs = ask("select distinct num_pairs as n from pathway_metrics where scope = 'global'")
+    assert {row["n"] for row in pairs} == {None, 20_000}
+
+
 def test_tangent_kernels_have_a_mean_diagonal_of_one(finished):
     files = [f for folder in folders(finished, "routing") for f in folder.glob("*.tangent.npz")]
     assert len(files) == 2 * 10  # two domains, ten checkpoints of mixtures
@@ -158,4 +171,4 @@ def test_with_nothing_to_remove_no_model_is_loaded(tmp_path, finished):
         contamination=ContaminationSpec(removed_share=0.0),
         runtime=Runtime(),
     )
-    assert summary == {"num_removed": 0, "num_documents": 8}
+    assert summary == {"num_marked": 0, "num_removed": 0, "num_documents": 8}

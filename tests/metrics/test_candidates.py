@@ -15,7 +15,7 @@ def test_every_candidate_is_registered_and_finite_or_explained():
     nulls, ratios = null_rows("math", WEIGHTS, 0.7, **HOW)
     assert {row["measure"] for row in [*rows, *ratios]} <= set(REGISTRY)
     assert all(np.isfinite(row["value"]) for row in [*rows, *ratios])
-    assert {row["null_kind"] for row in nulls} == {"shuffled_samples", "relabelled_experts"}
+    assert {row["null_kind"] for row in nulls} == {"load_preserving", "relabelled_experts"}
 
 
 def test_without_answers_their_candidates_are_not_available():
@@ -30,7 +30,7 @@ def test_without_answers_their_candidates_are_not_available():
     assert set(missing.values()) == {NO_ANSWER}
 
 
-def test_independent_layers_equal_their_null_and_identical_samples_lie_below_chance():
+def test_random_routing_equals_its_nulls_and_identical_samples_lie_below_chance():
     _, ratios = null_rows("math", WEIGHTS, 0.7, **HOW)
     found = {row["measure"]: row["value"] for row in ratios}
     assert found["distance_over_null"] == pytest.approx(1, abs=0.05)
@@ -39,5 +39,6 @@ def test_independent_layers_equal_their_null_and_identical_samples_lie_below_cha
     _, ratios = null_rows("math", alike, 0.7, **HOW)
     found = {row["measure"]: row for row in ratios}
     assert found["distance_over_chance"]["value"] == 0
+    # Where all samples take one route the load explains it wholly.
     assert found["distance_over_null"]["value"] is None
     assert "divided by is 0" in found["distance_over_null"]["note"]

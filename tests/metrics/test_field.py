@@ -59,10 +59,35 @@ def test_what_cannot_be_had_is_null_and_says_why(top_k, domains, measure, reason
     assert reason in row["note"]
 
 
+def test_under_the_load_of_all_domains_hardly_anything_separates_them():
+    tokens, samples = study()
+    samples["code"] = np.broadcast_to(np.eye(6)[None, :3], (30, 3, 6))
+    rows = by_measure(field_tables(tokens, samples, 2, seed=0).measures, domain="all")
+    assert rows["signature_separation"]["value"] > 0.3
+    # What is left comes from one domain being routed more sharply, which the null keeps.
+    assert abs(rows["signature_separation_same_load"]["value"]) < 0.15
+
+
 def test_expert_use_and_coactivation_add_up():
     tables = field_tables(*study(), top_k=3, seed=0)
     math = [r for r in tables.expert_use if r["domain"] == "math" and r["layer"] == 0]
     assert sum(r["load_share"] for r in math) == pytest.approx(1)
+    # Every token chooses three experts.
+    assert sum(r["token_share"] for r in math) == pytest.approx(3)
+    assert all(r["token_share"] == pytest.approx(3 * r["load_share"]) for r in math)
+    assert all(0 <= r["token_share"] <= 1 for r in math)
     assert sum(r["gate_share"] for r in math) == pytest.approx(1)
     first = [r["share"] for r in tables.coactivation if (r["layer"], r["expert"]) == (0, 0)]
     assert sum(first) == pytest.approx(2)
+
+
+def test_with_one_expert_nothing_breaks():
+    tokens, samples = study(num_experts=1)
+    for row in field_tables(tokens, samples, top_k=1, seed=0).measures:
+        assert row["value"] is not None or row["note"].startswith("not available")
+
+
+def test_congestion_stands_beside_the_same_tokens_with_experts_renamed():
+    found = by_measure(field_tables(*study(), top_k=2, seed=0).measures)
+    assert found["congestion_coefficient"]["baseline_kind"] == "experts renamed for each token"
+    assert found["path_entropy_1"]["baseline"] is None

@@ -32,8 +32,9 @@ def test_variants_are_means_over_the_same_pairs():
 
 def test_every_setting_has_one_default_and_rows_for_both_windows():
     trials = distance_trials(variants(), 20 - RISE, RISE, threshold=0.7, seed=3)
+    scores = pd.DataFrame({"value": RISE, "value_unmarked": RISE - 0.01, "num_removed": 0})
     trials += curve_trials(
-        {"pathway_distance": 20 - RISE, "training_loss": 3 - RISE}, RISE, RISE, 3
+        {"pathway_distance": 20 - RISE, "training_loss": 3 - RISE}, RISE, scores, 3
     )
     rows = pd.DataFrame(sensitivity_rows("main", "math", trials, seed=0))
     assert set(rows["window"]) == {"all", "after_onset"}
@@ -48,6 +49,19 @@ def test_every_setting_has_one_default_and_rows_for_both_windows():
     }
     own = rows[(rows["setting"] == "pairs") & rows["is_default"] & (rows["window"] == "all")]
     assert own["pearson"].item() == pytest.approx(-1)
+
+
+def test_documents_are_tried_without_the_marked_where_the_study_keeps_them():
+    curves = {"pathway_distance": 20 - RISE}
+    scores = pd.DataFrame({"value": RISE, "value_unmarked": RISE - 0.01, "num_removed": 0})
+
+    def tried(scores):
+        trials = curve_trials(curves, scores["value"], scores, 3)
+        return {t.value: t.is_default for t in trials if t.setting == "documents"}
+
+    assert tried(scores) == {"all": True, "without the marked": False}
+    assert tried(scores.assign(num_removed=4)) == {"without the marked": True}
+    assert tried(scores.assign(value_unmarked=RISE)) == {"all": True}  # nothing is marked
 
 
 def test_what_is_not_there_says_why():

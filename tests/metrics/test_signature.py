@@ -34,6 +34,12 @@ def test_domains_of_their_own_are_separated_beyond_chance():
     assert found.p == pytest.approx(0.01)
 
 
+def test_a_shuffle_that_only_swaps_names_counts_as_large():
+    weights = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9]])[:, None]
+    found = signature_separation(weights, [0, 0, 1, 1], num_shuffles=600, seed=0)
+    assert found.p == pytest.approx(1 / 3, abs=0.06)  # two of the six ways to label two and two
+
+
 @pytest.mark.parametrize("domains", [["a"] * 4, ["a", "a", "a", "b"]])
 def test_two_domains_of_two_samples_are_needed(domains):
     with pytest.raises(ValueError, match="at least two domains of two samples"):
