@@ -23,7 +23,8 @@ class EntropyControl:
     Attributes
     ----------
     pearson, spearman
-        -1 to 1; None where all distances or entropies are equal.
+        -1 to 1; None where all distances or entropies are equal. The square of Pearson is the share
+        of the distances' variance that goes with entropy.
     p
         Share of shuffles of the entropies over samples with at least this |Pearson|.
     num_pairs

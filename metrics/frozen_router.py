@@ -16,9 +16,11 @@ from metrics.resampling import bootstrap_interval, pearson, permutation_test
 
 ASKED = (
     ("path_distance_normalized", "effective_dimension"),
+    ("path_distance_normalized", "effective_dimension_normalized"),
     ("path_distance_normalized", "effective_dimension_gating"),
     ("path_distance_normalized", "validation_loss"),
     ("effective_dimension", "validation_loss"),
+    ("effective_dimension_normalized", "validation_loss"),
 )
 
 
@@ -36,19 +38,28 @@ def router_rows(
     """Rows of the table `frozen_router`: one per router.
 
     Path distance is the mean edit distance of the samples' pathways through the one layer, one
-    symbol per expert, each divided by the longer pathway: 0 to 1.
+    symbol per expert, each divided by the longer pathway: 0 to 1. The effective dimension is taken
+    twice: `effective_dimension` divides all kernels by one number, the mean over routers of their
+    mean diagonals, so that a router with larger gates has a larger kernel;
+    `effective_dimension_normalized` sets each kernel's own mean diagonal to 1. The paper does not
+    say which it uses.
     """
     rows = []
+    kernels_RSS = np.asarray(tangent_kernel_RSS, dtype=np.float64)
+    sizes_R = kernels_RSS.diagonal(axis1=1, axis2=2).mean(axis=1)
     for router, weights_SK in enumerate(np.asarray(routing_weights_RSK, dtype=np.float64)):
         weights_S1K = weights_SK[:, np.newaxis]
         pathways = pathways_in_unit(weights_S1K, threshold, "expert")
-        features = kernel_features(tangent_kernel_RSS[router])
+        features = kernel_features(kernels_RSS[router])
         rows.append(
             {
                 "variant": variant,
                 "router": router,
                 "router_scale": float(scales_R[router]),
-                "effective_dimension": effective_dimension(features, ridge),
+                "effective_dimension": effective_dimension(features / sizes_R.mean() ** 0.5, ridge),
+                "effective_dimension_normalized": effective_dimension(
+                    features / sizes_R[router] ** 0.5, ridge
+                ),
                 "effective_dimension_gating": effective_dimension(
                     gating_features(weights_S1K), ridge
                 ),

@@ -24,6 +24,8 @@ RISE = 0.10
 """Accuracy counts as risen when it ends this far above its start and above every control."""
 SEPARATING_SHARE = 0.75
 """A monitor must tell at least this share of cases from their controls, all in one direction."""
+NOMINAL = 0.05
+"""Level at which single cases are counted, for the eye; the verdict rests on the combined test."""
 WINDOW = "after_onset"
 
 
@@ -122,15 +124,19 @@ def signed_z(p: float, sign: float) -> float:
 
 def _follows(found: list[dict[str, Any]]) -> dict[str, Any]:
     by_series: dict[str, list[float]] = {}
-    for row in found:
-        if row["difference_p"] is not None and row["difference_spearman"] is not None:
-            z = signed_z(row["difference_p"], row["difference_spearman"])
-            by_series.setdefault(row["series"], []).append(z)
-    tested = sum(len(values) for values in by_series.values())
+    tested = [
+        row
+        for row in found
+        if row["difference_p"] is not None and row["difference_spearman"] is not None
+    ]
+    for row in tested:
+        z = signed_z(row["difference_p"], row["difference_spearman"])
+        by_series.setdefault(row["series"], []).append(z)
     if not by_series:
         return {
             "num_series": 0,
             "num_tested": 0,
+            "num_significant": 0,
             "num_agreeing": 0,
             "combined_z": None,
             "combined_p": None,
@@ -139,7 +145,8 @@ def _follows(found: list[dict[str, Any]]) -> dict[str, Any]:
     agreeing = sum(z * combined > 0 for values in by_series.values() for z in values)
     return {
         "num_series": len(by_series),
-        "num_tested": tested,
+        "num_tested": len(tested),
+        "num_significant": sum(row["difference_p"] <= NOMINAL for row in tested),
         "num_agreeing": int(agreeing),
         "combined_z": float(combined),
         "combined_p": float(2 * norm.sf(abs(combined))),

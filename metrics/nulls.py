@@ -67,7 +67,7 @@ def null_routing(routing_weights_NLK: ArrayLike, kind: NullKind, seed: int) -> N
 def _drawn_by_rank(
     weights_NLK: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    num_samples, num_layers, num_experts = weights_NLK.shape
+    _, num_layers, num_experts = weights_NLK.shape
     ranked_NLK = np.argsort(-weights_NLK, axis=-1, kind="stable")
     sorted_NLK = np.take_along_axis(weights_NLK, ranked_NLK, axis=-1)
     null_NLK = np.empty_like(weights_NLK)

@@ -6,6 +6,10 @@ then on a monitor has *turned* when it has moved away from where it stood at tha
 its own wobble between checkpoints. The benchmark enters only afterwards, to say how early or late
 the call was.
 
+Often accuracy has made half of its rise before the loss is flat; then no measure could be early.
+And where it has not, the loss alone already says something: `loss_flat` calls as soon as it is
+flat, and what a measure adds is what it adds to that.
+
 Shapes: T checkpoints.
 """
 
@@ -16,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metrics.leaderboard import risen_cases
 from metrics.measure import Measure
 from metrics.separation import noise_scale
 
@@ -23,9 +28,23 @@ NOISE_MULTIPLE = 4.0
 """A turn is a move of this many standard errors of a difference between two checkpoints. On pure
 noise a run of 12 to 35 checkpoints then ends with a call in about one of twenty (simulated)."""
 RISEN_SHARE = 0.5
-"""Accuracy has risen when it has made this share of its way from its start to its largest value."""
+"""The benchmark's step is the first at which accuracy has made this share of its rise."""
 
 TOO_EARLY, NO_CHANGE, TURNED = "too early", "no change", "turned"
+
+LOSS_FLAT = Measure(
+    "loss_flat",
+    "training loss flat, nothing else",
+    "call",
+    None,
+    None,
+    0,
+    "baseline",
+    "ours: what an online call is compared with",
+    "calls at the first checkpoint at which the training loss looks flat; has no values",
+    monitored=False,
+)
+MEASURES = (LOSS_FLAT,)
 
 
 def flat_since(losses_T: NDArray[np.float64], *, window: int, tolerance: float) -> list[bool]:
@@ -108,21 +127,21 @@ def calls(
     return said
 
 
-def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int | None:
-    """First step at which accuracy has made half of its way up; None where it hardly rises.
+def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int:
+    """First step at which accuracy has made half of its rise, from its first value to its last.
+
+    Means something only where accuracy rises (:func:`metrics.leaderboard.risen_cases`).
 
     >>> accuracy_step(np.array([0.0, 0.1, 0.6, 0.9]), np.array([0, 10, 20, 30]))
     20
     """
-    rise = float(accuracy_T.max() - accuracy_T[0])
-    if rise < 0.10:
-        return None
+    rise = float(accuracy_T[-1] - accuracy_T[0])
     return int(steps_T[np.argmax(accuracy_T >= accuracy_T[0] + RISEN_SHARE * rise)])
 
 
 def online_rows(
     curves: pd.DataFrame,
-    roles: dict[str, str],
+    controls: dict[str, list[str]],
     monitors: Sequence[Measure],
     *,
     min_checkpoints: int,
@@ -132,10 +151,17 @@ def online_rows(
     """Rows of the tables `online` (a call per checkpoint) and `lead_lag` (how early it was).
 
     `curves` has the columns series, domain, step, monitor, value, with training_loss and accuracy
-    among the monitors. Lead is the benchmark's step less the call's: above 0 the monitor spoke
-    first. A call in a control, or where accuracy never rises, is a false alarm; where no accuracy
-    was measured it cannot be told (None).
+    among the monitors; `controls` those of every series that is none. The baseline `loss_flat` has
+    rows beside the monitors. A measure that is not monitored has none: its value at a checkpoint
+    may use a later one.
+
+    Whether accuracy rose is decided as on the leaderboard. Lead is the step of half of its rise
+    less the call's: above 0 the monitor spoke first, which it could only where the loss was flat
+    before (`could_lead`). A call in a control, or where accuracy did not rise, is a false alarm;
+    where no accuracy was measured it cannot be told (None).
     """
+    risen = risen_cases(curves, controls)
+    monitors = [LOSS_FLAT, *(one for one in monitors if one.monitored)]
     said: list[dict[str, Any]] = []
     leads: list[dict[str, Any]] = []
     for (series, domain), block in curves.groupby(["series", "domain"], sort=False):
@@ -150,22 +176,30 @@ def online_rows(
                 strict=True,
             )
         )
+        flat_step = next((int(s) for s, is_flat in flat.items() if is_flat), None)
         known = wide["accuracy"].dropna() if "accuracy" in wide else pd.Series(dtype=np.float64)
-        scored, is_control = len(known) > 0, roles[str(series)] == "control"
-        rose = accuracy_step(known.to_numpy(), known.index.to_numpy()) if scored else None
-        may_rise = rose is not None and not is_control
+        rose = None
+        if (str(series), str(domain)) in risen:
+            rose = accuracy_step(known.to_numpy(), known.index.to_numpy())
+        can_tell = len(known) > 0 or str(series) not in controls  # in a control nothing can rise
         for monitor in monitors:
-            if monitor.measure not in wide:
+            if monitor is LOSS_FLAT:
+                steps = wide.index.to_numpy()
+                words = [
+                    TOO_EARLY if flat_step is None or step < flat_step else TURNED for step in steps
+                ]
+            elif monitor.measure in wide:
+                curve = wide[monitor.measure].dropna()
+                steps = curve.index.to_numpy()
+                words = calls(
+                    curve.to_numpy(),
+                    steps,
+                    [flat[step] for step in steps],
+                    monitor.expected_direction,
+                    min_checkpoints=min_checkpoints,
+                )
+            else:
                 continue
-            curve = wide[monitor.measure].dropna()
-            steps = curve.index.to_numpy()
-            words = calls(
-                curve.to_numpy(),
-                steps,
-                [flat[step] for step in steps],
-                monitor.expected_direction,
-                min_checkpoints=min_checkpoints,
-            )
             said += [
                 {**place, "monitor": monitor.measure, "step": int(step), "call": word}
                 for step, word in zip(steps, words, strict=True)
@@ -175,18 +209,19 @@ def online_rows(
                 {
                     **place,
                     "monitor": monitor.measure,
-                    "flat_step": next((int(s) for s, is_flat in flat.items() if is_flat), None),
+                    "flat_step": flat_step,
                     "call_step": turned,
-                    "accuracy_step": rose if may_rise else None,
-                    "lead": rose - turned
-                    if may_rise and rose is not None and turned is not None
+                    "accuracy_step": rose,
+                    "could_lead": flat_step < rose
+                    if flat_step is not None and rose is not None
                     else None,
-                    "false_alarm": (turned is not None and not may_rise)
-                    if scored or is_control or turned is None
+                    "lead": rose - turned if rose is not None and turned is not None else None,
+                    "false_alarm": (turned is not None and rose is None)
+                    if can_tell or turned is None
                     else None,
-                    "note": None
-                    if flat and any(flat.values())
-                    else "the training loss never looked flat, so nothing was called",
+                    "note": "the training loss never looked flat, so nothing was called"
+                    if flat_step is None
+                    else None,
                 }
             )
     return said, leads

@@ -11,6 +11,7 @@ from metrics import (
     load,
     margins,
     nulls,
+    online,
     paper,
     path_entropy,
     saturation,
@@ -31,6 +32,7 @@ MODULES = (
     path_entropy,
     nulls,
     structure,
+    online,
 )
 
 

@@ -6,9 +6,12 @@ Shapes: T checkpoints.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from metrics.checks import check_steps
+
+UNEVEN = 1.25
+"""Checkpoints count as unevenly spaced where the largest gap is more than so many smallest ones."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +22,23 @@ class Dynamics:
     ----------
     mean_change
         Mean over neighbouring checkpoints of |change of the norm|, over the mean norm; 0 or more.
-    mean_change_per_log_step
-        The same with each change divided by the difference of log(1 + step): for unevenly spaced
-        checkpoints. Ours.
     convergence_speed
         Mean normalised change in the first half less that in the second; above 0 where it settles.
     stability
         1 / standard deviation of the normalised changes; larger is steadier.
+    mean_change_per_log_step, convergence_speed_per_log_step, stability_per_log_step
+        The same with each change divided by the difference of log(1 + step): for unevenly spaced
+        checkpoints. Ours.
     note
-        Why a number is missing, or None.
+        Why a number is missing or means little, or None.
     """
 
-    mean_change: float | None
-    mean_change_per_log_step: float | None
-    convergence_speed: float | None
-    stability: float | None
+    mean_change: float | None = None
+    mean_change_per_log_step: float | None = None
+    convergence_speed: float | None = None
+    convergence_speed_per_log_step: float | None = None
+    stability: float | None = None
+    stability_per_log_step: float | None = None
     note: str | None = None
 
 
@@ -56,7 +61,9 @@ def router_dynamics(norms_T: ArrayLike, steps_T: ArrayLike) -> Dynamics:
     -----
     The paper reports for router, expert and attention weights a mean change of 0.151, 0.063, 0.083
     and a stability of 5.63, 7.32, 6.01 on OLMoE. It gives no formula for convergence speed; ours
-    is the drop of the mean change from the early to the late half.
+    is the drop of the mean change from the early to the late half. Its ten checkpoints are equally
+    far apart; where they are not, a change is large because its gap is, and only the forms per log
+    step can be read.
 
     Examples
     --------
@@ -70,18 +77,39 @@ def router_dynamics(norms_T: ArrayLike, steps_T: ArrayLike) -> Dynamics:
         raise ValueError("a norm is negative or not finite; are the weights finite?")
     if len(norms) < 3:
         note = f"not available, because {len(norms)} checkpoints have too few changes between them"
-        return Dynamics(None, None, None, None, note)
+        return Dynamics(note=note)
     scale = float(norms.mean())
     if scale == 0:
-        return Dynamics(None, None, None, None, "not available, because all weights are zero")
+        return Dynamics(note="not available, because all weights are zero")
     changes = np.abs(np.diff(norms)) / scale
-    gaps = np.diff(np.log1p(steps.astype(np.float64)))
-    half = len(changes) // 2
-    spread = float(changes.std())
+    per_log_step = changes / np.diff(np.log1p(steps.astype(np.float64)))
+    stability, stability_per_log_step = _stability(changes), _stability(per_log_step)
+    gaps = np.diff(steps)
+    notes = []
+    if gaps.max() > UNEVEN * gaps.min():
+        notes.append("checkpoints are unevenly spaced: read the forms per log step")
+    if stability is None:
+        notes.append("no stability, because all changes are equal")
+    if stability_per_log_step is None:
+        notes.append("no stability per log step, because all changes per log step are equal")
     return Dynamics(
         mean_change=float(changes.mean()),
-        mean_change_per_log_step=float((changes / gaps).mean()),
-        convergence_speed=float(changes[:half].mean() - changes[half:].mean()),
-        stability=1 / spread if spread > 1e-12 else None,
-        note=None if spread > 1e-12 else "no stability, because all changes are equal",
+        mean_change_per_log_step=float(per_log_step.mean()),
+        convergence_speed=_drop(changes),
+        convergence_speed_per_log_step=_drop(per_log_step),
+        stability=stability,
+        stability_per_log_step=stability_per_log_step,
+        note="; ".join(notes) or None,
     )
+
+
+def _drop(changes: NDArray[np.float64]) -> float:
+    """Mean of the first half less that of the second; of an odd number the middle is late."""
+    half = len(changes) // 2
+    return float(changes[:half].mean() - changes[half:].mean())
+
+
+def _stability(changes: NDArray[np.float64]) -> float | None:
+    """1 / standard deviation; None where it is 0."""
+    spread = float(changes.std())
+    return 1 / spread if spread > 1e-12 else None

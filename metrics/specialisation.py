@@ -26,8 +26,9 @@ def domain_specialisation(
     Notes
     -----
     arXiv 2409.02060 defines the specialisation of expert i on a domain as the share of the
-    domain's tokens that choose it; the table `expert_use` holds these shares. The distance is our
-    summary of them over experts.
+    domain's tokens that choose it: `token_share` of the table `expert_use`, which sums to k over
+    the K experts, k/K each where all are used alike. The load here is the share of the domain's
+    top-k slots, 1/k of that, and sums to 1. The distance is our summary of it over experts.
 
     Examples
     --------

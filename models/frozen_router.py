@@ -23,7 +23,7 @@ class FrozenRouters:
     routing_weights_RSK
         Softmax of each router's logits on the training samples; rows sum to 1.
     tangent_kernel_RSS
-        Routing kernel with the experts' tangent kernel at initialization, mean diagonal 1.
+        Routing kernel with the experts' tangent kernel at initialization, unscaled.
     training_loss_R, validation_loss_R
         Mean squared error at the end.
     """
@@ -110,17 +110,16 @@ def _forward(
 def _tangent(
     inputs_SD: torch.Tensor, gates_RSK: torch.Tensor, hidden_KMD: torch.Tensor, out_KM: torch.Tensor
 ) -> torch.Tensor:
-    """sum_k g_k g_k' K_k with the gradient kernels of relu(W x) a / sqrt(M); mean diagonal 1."""
+    """sum_k g_k g_k' K_k with the gradient kernels of relu(W x) a / sqrt(M)."""
     width = out_KM.shape[1]
     pre_KSM = torch.einsum("sd,kmd->ksm", inputs_SD, hidden_KMD)
     units_KSM, on_KSM = pre_KSM.relu(), (pre_KSM > 0).float() * out_KM[:, None]
     inner_SS = inputs_SD @ inputs_SD.T
     expert_KSS = units_KSM @ units_KSM.transpose(1, 2)
     expert_KSS = (expert_KSS + inner_SS * (on_KSM @ on_KSM.transpose(1, 2))) / width
-    kernel_RSS = torch.stack(
+    return torch.stack(
         [
             torch.einsum("sk,tk,kst->st", gates_SK, gates_SK, expert_KSS).double()
             for gates_SK in gates_RSK
         ]
     )
-    return kernel_RSS / kernel_RSS.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]

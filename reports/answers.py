@@ -171,14 +171,16 @@ order by domains.position, series.position, m.title""",
         name="leaderboard",
         section="leaderboard",
         title="The leaderboard",
-        caption="“Follows” counts the cases in which the detrended test speaks with the sign of "
-        "the "
-        "whole, of those in which it speaks; z and p combine them over trainings, corrected for "
-        "all "
-        "measures. “Told from control” counts the cases in which the measure moves otherwise than "
-        "in its control, and how many go the other way. A pass needs both, with one sign.",
+        caption="“Follows” counts the cases in which the detrended test has the sign of the whole, "
+        "of those in which it does not abstain; “p ≤ 0.05” how many of these are significant one "
+        "by one, where chance alone gives one in twenty. z and p combine them over trainings, "
+        "corrected for all measures. “Told from control” counts the cases in which the measure "
+        "moves otherwise than in its control, and how many go the other way; “gap” is the median "
+        "of (change of the training − change of its control) in standard errors of that "
+        "difference, which also sees measures that move the same way by another size. A pass "
+        "needs both parts, with one sign.",
         sql="""select position, title, l.family, num_cases, num_agreeing || ' of ' || num_tested as
-  follows, combined_z, combined_p, holm_p,
+  follows, num_significant, combined_z, combined_p, holm_p,
   num_separating || ' of ' || num_with_control as apart, num_separating_otherwise,
   case separating_direction when 1 then 'rises' when -1 then 'falls' end as moves,
   case l.expected_direction when 1 then 'rises' when -1 then 'falls' else 'none' end as claimed,
@@ -187,10 +189,12 @@ from leaderboard l join monitors using (monitor) order by position""",
         columns=(
             Column("title", "Measure"),
             Column("follows", "Follows"),
+            Column("num_significant", "p ≤ 0.05", "whole"),
             Column("combined_z", "z", "2"),
             Column("holm_p", "Corrected p", "p"),
             Column("apart", "Told from control"),
             Column("num_separating_otherwise", "Other way", "whole"),
+            Column("median_graded", "Gap", "2"),
             Column("moves", "Moves"),
             Column("claimed", "Claimed"),
             Column("passes", "Passes", "truth"),
@@ -264,22 +268,24 @@ group by m.title, s.variant order by m.title, s.variant""",
         section="online",
         title="Calls and how early they came",
         caption="When the training loss was called flat, when each measure was called to have "
-        "turned after that, and when accuracy had made half of its rise. Lead is how many steps "
-        "the "
-        "call came before; a call where accuracy never rises is a false alarm.",
-        sql="""select l.domain, l.series, m.title, flat_step, call_step, accuracy_step, lead,
-  false_alarm, l.note
+        "turned after that, and when accuracy had made half of its rise. A call could be early "
+        "only where the loss was flat before that. Lead is how many steps the call came before "
+        "half of the rise; a call where accuracy did not rise is a false alarm. The first row of a "
+        "series and domain calls as soon as the loss is flat: what the others are compared with.",
+        sql="""select l.domain, l.series, m.title, flat_step, call_step, accuracy_step, could_lead,
+  lead, false_alarm, l.note
 from lead_lag l join monitors m using (monitor) join series using (series)
 join domains using (domain)
-where m.family in ('paper', 'candidate')
-order by domains.position, series.position, m.family desc, m.title""",
+where m.family in ('paper', 'candidate') or monitor = 'loss_flat'
+order by domains.position, series.position, monitor = 'loss_flat' desc, m.family desc, m.title""",
         columns=(
             _DOMAIN,
             _SERIES,
             _MONITOR,
             Column("flat_step", "Loss flat", "whole"),
             Column("call_step", "Called", "whole"),
-            Column("accuracy_step", "Accuracy", "whole"),
+            Column("accuracy_step", "Half of the rise", "whole"),
+            Column("could_lead", "Could lead", "truth"),
             Column("lead", "Lead", "whole"),
             Column("false_alarm", "False alarm", "truth"),
             Column("note", "Note"),
@@ -291,23 +297,32 @@ order by domains.position, series.position, m.family desc, m.title""",
         name="online_summary",
         section="online",
         title="Calls of each measure",
-        caption="Over all series and domains: how often a measure called before accuracy rose, and "
-        "how often it called where nothing rose. A measure without a claimed direction may turn "
-        "either way, so on pure noise it calls in about one run of ten, the others in one of "
-        "twenty.",
+        caption="Over all series and domains: in how many accuracy rose (by the leaderboard's "
+        "rule), in how many of these the loss was flat before accuracy had made half of its rise, "
+        "so that a call could be early at all, and how often each measure then called before and "
+        "after half of the rise; the median lead is over these, too. Last, how often it called "
+        "where accuracy did not rise. The first row calls as soon as the loss is flat, so it is "
+        "always early where one can be and cannot stay quiet: a measure is worth something if it "
+        "is early nearly as often with fewer false calls. A measure without a claimed direction "
+        "may turn either way, so on pure noise it calls in about one run of ten, the others in "
+        "one of twenty.",
         sql="""select m.title, count(*) filter (accuracy_step is not null) as risen,
-  count(*) filter (lead > 0) as before, count(*) filter (lead <= 0) as after,
-  median(lead) as lead,
+  count(*) filter (could_lead) as possible,
+  count(*) filter (could_lead and lead > 0) as before,
+  count(*) filter (could_lead and lead <= 0) as after,
+  median(lead) filter (could_lead) as lead,
   count(*) filter (accuracy_step is null and false_alarm is not null) as quiet,
   count(*) filter (false_alarm) as false_alarms
-from lead_lag join monitors m using (monitor) group by m.title, m.family
-order by count(*) filter (lead > 0) / greatest(1, count(*) filter (accuracy_step is not null))
+from lead_lag join monitors m using (monitor) group by m.title, m.family, monitor
+order by monitor = 'loss_flat' desc,
+  count(*) filter (could_lead and lead > 0) / greatest(1, count(*) filter (could_lead))
   - count(*) filter (false_alarm)
     / greatest(1, count(*) filter (accuracy_step is null and false_alarm is not null)) desc,
   m.title""",
         columns=(
             Column("title", "Measure"),
             Column("risen", "Accuracy rose", "whole"),
+            Column("possible", "Could lead", "whole"),
             Column("before", "Called before", "whole"),
             Column("after", "Called after", "whole"),
             Column("lead", "Median lead, steps", "whole"),
@@ -322,7 +337,9 @@ order by count(*) filter (lead > 0) / greatest(1, count(*) filter (accuracy_step
         title="What goes with what over the routers",
         caption="Correlations over independent routers, so a plain permutation test is honest "
         "here. "
-        "Same scale: all routers equally sharp. Varied: from nearly uniform to sharp.",
+        "Same scale: all routers equally sharp. Varied: from nearly uniform to sharp. “Normalized” "
+        "sets each router's kernel to a mean diagonal of 1 before the effective dimension is "
+        "taken; without, one factor serves all routers. The paper does not say which it used.",
         sql="""select replace(variant, '_', ' ') as variant, replace(x, '_', ' ') as x,
   replace(y, '_', ' ') as y, num_routers, pearson, pearson_low, pearson_high, spearman, p
 from frozen_router_correlations""",

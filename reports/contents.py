@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.figures import Figure
 from reports.sections import SECTIONS, Section
@@ -11,24 +11,37 @@ from reports.tables import ReadTable
 
 @dataclass(frozen=True)
 class Link:
-    """A place on the page, and why it is empty if it is."""
+    """A place on the page, why it is empty if it is, and for which part of the paper it stands."""
 
     title: str
     anchor: str
     missing: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
 class Counterpart:
-    """One figure, table or appendix of the paper, and where its likes stand on the page."""
+    """One figure or table of the paper, or several, and where its likes stand on the page."""
 
     paper: str
     links: tuple[Link, ...]
+    note: str = ""
 
 
 # Its table has a page of its own (correlations.html), not a query whose rows are the table.
 TABLE_1 = ("Table 1", Link("Monitors against accuracy", "correlations"))
 KINDS = ("Figure", "Table", "App.")
+IN_APPENDICES = "Figures 10, 11, 12, 13, 14, 15; Tables 3, 4, 5"
+UNVERIFIED = "listed by subject; which number belongs to which section was not verified"
+SUBJECTS = {
+    "App. B.1": "groups and their pairing",
+    "App. D": "router dynamics",
+    "App. E.2": "thresholds of the pathway",
+    "App. E.3": "thresholds of memorization",
+    "App. E.4": "samples of two domains",
+    "App. E.5": "routing entropy",
+    "App. E.6": "a second model",
+}
 
 
 def sections_with_content(items: Sequence[Figure | ReadTable]) -> list[Section]:
@@ -38,7 +51,7 @@ def sections_with_content(items: Sequence[Figure | ReadTable]) -> list[Section]:
 
 
 def counterparts(items: Sequence[Figure | ReadTable]) -> list[Counterpart]:
-    """What of the paper is shown where, in the paper's order."""
+    """What of the paper is shown where, in the paper's order; its appendices in one row."""
     found: dict[str, list[Link]] = {TABLE_1[0]: [TABLE_1[1]]}
     for item in items:
         link = Link(
@@ -47,7 +60,14 @@ def counterparts(items: Sequence[Figure | ReadTable]) -> list[Counterpart]:
         for part in filter(None, item.question.paper.split("; ")):
             found.setdefault(part, []).append(link)
     ordered = sorted(found, key=_place_in_paper)
-    return [Counterpart(part, tuple(found[part])) for part in ordered]
+    rows = [Counterpart(part, tuple(found[part])) for part in ordered if part not in SUBJECTS]
+    by_subject = [
+        replace(link, part=f"{part}, {SUBJECTS[part]}")
+        for part in ordered
+        if part in SUBJECTS
+        for link in found[part]
+    ]
+    return [*rows, Counterpart(IN_APPENDICES, tuple(by_subject), UNVERIFIED)]
 
 
 def _place_in_paper(part: str) -> tuple[int, int, str]:

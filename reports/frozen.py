@@ -8,24 +8,32 @@ from reports.charts import MAIN_COLOURS, Axis, Line, Panel, save_figure
 from reports.shapes import scatter_specs
 
 NAME = "frozen_router"
+SCALINGS = {
+    "effective_dimension": "one scale for all kernels",
+    "effective_dimension_normalized": "each kernel normalised",
+}
 
 
 def draw_frozen_routers(rows: Sequence[dict[str, Any]], folder: Path) -> tuple[Path, Path]:
-    """Write frozen_router.png and .svg: effective dimension against path distance, by variant."""
+    """Write frozen_router.png and .svg: effective dimension against path distance.
+
+    By variant of the routers and scaling of the kernels.
+    """
     panels = [
         Panel(
-            variant.replace("_", " "),
+            f"{variant.replace('_', ' ')}, {scaling}",
             tuple(
                 {
                     "line": "routers",
                     "x": row["path_distance_normalized"],
-                    "value": row["effective_dimension"],
+                    "value": row[column],
                 }
                 for row in rows
                 if row["variant"] == variant
             ),
         )
         for variant in dict.fromkeys(str(row["variant"]) for row in rows)
+        for column, scaling in SCALINGS.items()
     ]
     axis = Axis(x_title="normalised path distance")
     lines = [Line("routers", MAIN_COLOURS[0])]

@@ -204,8 +204,8 @@ where y.monitor = 'accuracy' and m.family = 'paper' and x.value is not null
         section="bound",
         title="Effective dimension, tangent kernel",
         caption="The same with the experts' own tangent kernels at the samples' hidden states, "
-        "on a "
-        "sample of the probe set; the kernel's mean diagonal is 1.",
+        "on a sample of the probe set. At every checkpoint the kernel is scaled to a mean diagonal "
+        "of 1, so this is the shape of its spectrum, not its growth.",
         sql="""select domain, series, step, effective_dimension as value from bound
 where kernel = 'tangent' order by all""",
         missing="the model has no experts whose gradients are known in closed form",
@@ -215,11 +215,16 @@ where kernel = 'tangent' order by all""",
         section="frozen_router",
         title="Effective dimension against path distance",
         caption="One point per router: mean normalised edit distance of the samples' pathways "
-        "across, effective dimension (tangent kernel) up.",
-        sql="""select replace(variant, '_', ' ') as variant, 'routers' as which,
-  path_distance_normalized as x, effective_dimension as value from frozen_router order by all""",
+        "across, effective dimension (tangent kernel) up; once with one factor for the kernels of "
+        "all routers, once with each kernel's mean diagonal set to 1. The paper leaves this open, "
+        "and the answer hangs on it.",
+        sql="""select replace(variant, '_', ' ') as variant, 'one scale' as kernel,
+  'routers' as which, path_distance_normalized as x, effective_dimension as value
+from frozen_router union all
+select replace(variant, '_', ' '), 'each normalised', 'routers', path_distance_normalized,
+  effective_dimension_normalized from frozen_router order by all""",
         missing="the study leaves the experiment out",
-        panels=("variant",),
+        panels=("variant", "kernel"),
         line="which",
         kind="scatter",
         shared=False,

@@ -202,7 +202,7 @@ def _clean_scores(
     return rows
 
 
-@step("monitors", version=4, run_name="monitors against accuracy")
+@step("monitors", version=5, run_name="monitors against accuracy")
 def judge_monitors(
     out: Path,
     *,
@@ -244,7 +244,7 @@ def judge_monitors(
     apart = separations(curves, controls)
     said, leads = online_rows(
         curves,
-        roles,
+        controls,
         MONITORS,
         min_checkpoints=online.min_checkpoints,
         window=online.window,

@@ -83,7 +83,7 @@ def measure_drift(
     return {}
 
 
-@step("router-dynamics", version=1, run_name="router dynamics {label}")
+@step("router-dynamics", version=2, run_name="router dynamics {label}")
 def measure_dynamics(
     out: Path, *, label: Label, checkpoints: list[Checkpoint], runtime: Runtime
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ SMALLEST_SCALE = 0.05
 """Of the varied scales: a router that hardly tells inputs apart."""
 
 
-@step("frozen-router", version=1, run_name="frozen routers")
+@step("frozen-router", version=2, run_name="frozen routers")
 def run_frozen_routers(out: Path, *, spec: FrozenRouterSpec, runtime: Runtime) -> dict[str, Any]:
     """Train experts behind frozen random routers; relate effective dimension to path distance.
 

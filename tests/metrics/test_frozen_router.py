@@ -22,6 +22,15 @@ def test_identical_and_disjoint_routes():
     assert rows[1]["effective_dimension_gating"] == pytest.approx(2)
 
 
+def test_the_scale_of_kernels_counts_unless_each_is_normalised():
+    apart = np.tile(np.eye(4), (2, 1, 1))
+    numbers = np.ones(2), apart, np.stack([np.eye(4), 3 * np.eye(4)]), np.zeros(2), np.ones(2)
+    rows = router_rows("same_scale", *numbers, threshold=0.7, ridge=1.0)
+    # Divided by the mean size 2, the kernels are I / 2 and 3 I / 2.
+    assert [row["effective_dimension"] for row in rows] == pytest.approx([4 / 3, 12 / 5])
+    assert [row["effective_dimension_normalized"] for row in rows] == pytest.approx([2, 2])
+
+
 def test_path_distance_is_divided_by_the_longer_path():
     routing = np.array([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]]])  # paths 0, 1 and 0, 2
     numbers = np.array([2.5]), routing, np.eye(2)[None], np.array([0.1]), np.array([0.3])
@@ -37,11 +46,12 @@ def test_correlations_of_independent_routers():
         "effective_dimension",
         "effective_dimension_gating",
         "validation_loss",
+        "effective_dimension_normalized",
     )
     rng = np.random.default_rng(0)
     x = rng.normal(size=30)
     rows = [
-        {"variant": "same_scale", **dict(zip(names, (v, 2 * v + 1, 3.0, -v), strict=True))}
+        {"variant": "same_scale", **dict(zip(names, (v, 2 * v + 1, 3.0, -v, v * v), strict=True))}
         for v in x.tolist()
     ]
     found = {(row["x"], row["y"]): row for row in correlation_rows(rows, seed=0)}

@@ -166,6 +166,7 @@ def test_trainings_are_weighted_alike_and_combined_as_stouffer_does():
     assert found["combined_p"] == pytest.approx(2 * norm.sf(-expected))
     counts = [found[name] for name in ("num_cases", "num_tested", "num_series", "num_agreeing")]
     assert counts == [4, 3, 2, 2]
+    assert found["num_significant"] == 2
     assert (found["num_with_control"], found["passes"]) == (0, False)
     assert "has no control to be told from" in found["note"]
 

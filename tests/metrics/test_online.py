@@ -1,10 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metrics.leaderboard import risen_cases
+from metrics.monitors import MONITORS
 from metrics.online import (
+    LOSS_FLAT,
     NO_CHANGE,
     TOO_EARLY,
     TURNED,
@@ -17,6 +22,7 @@ from metrics.registry import REGISTRY
 
 STEPS = np.arange(0, 200, 10)
 DISTANCE = REGISTRY["pathway_distance"]
+MAIN, ALL_CONTROLS = {"main": []}, {}
 HOW = {"min_checkpoints": 4, "window": 3, "tolerance": 0.05}
 
 
@@ -35,19 +41,77 @@ def curves(rises=True, falls=True):
     return pd.concat(parts, ignore_index=True)
 
 
-def lead_of(frame, role="main"):
-    _, leads = online_rows(frame, {"main": role}, [DISTANCE], **HOW)
-    return leads[0]
+def lead_of(frame, controls=MAIN, monitor=DISTANCE.measure):
+    _, leads = online_rows(frame, controls, [DISTANCE], **HOW)
+    (row,) = [row for row in leads if row["series"] == "main" and row["monitor"] == monitor]
+    return row
 
 
 def test_nothing_is_said_before_the_loss_is_flat_and_a_turn_is_called_after():
-    said, leads = online_rows(curves(), {"main": "main"}, [DISTANCE], **HOW)
-    words = [row["call"] for row in said]
+    said, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
+    words = [row["call"] for row in said if row["monitor"] == DISTANCE.measure]
     assert words[:4] == [TOO_EARLY] * 4
     assert NO_CHANGE in words
     assert words[-1] == TURNED
-    assert leads[0]["accuracy_step"] == 120
-    assert leads[0]["lead"] == 120 - leads[0]["call_step"]
+    row = lead_of(curves())
+    assert row["flat_step"] < row["call_step"] < row["accuracy_step"] == 120
+    assert row["lead"] == 120 - row["call_step"]
+    assert row["could_lead"]
+
+
+def test_the_baseline_calls_when_the_loss_is_flat():
+    said, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
+    row = lead_of(curves(), monitor=LOSS_FLAT.measure)
+    assert row["call_step"] == row["flat_step"]
+    assert row["lead"] == row["accuracy_step"] - row["flat_step"] > 0
+    words = {r["step"]: r["call"] for r in said if r["monitor"] == LOSS_FLAT.measure}
+    assert next(step for step in STEPS if words[step] == TURNED) == row["flat_step"]
+    assert set(words.values()) == {TOO_EARLY, TURNED}
+    assert lead_of(curves(rises=False), monitor=LOSS_FLAT.measure)["false_alarm"]
+
+
+def test_where_accuracy_rises_before_the_loss_is_flat_nothing_could_lead():
+    frame = curves()
+    early = np.where(STEPS >= 20, 0.9, 0.0)
+    frame.loc[frame["monitor"] == "accuracy", "value"] = early
+    row = lead_of(frame)
+    assert row["accuracy_step"] == 20 < row["flat_step"]
+    assert row["could_lead"] is False
+    assert lead_of(frame, monitor=LOSS_FLAT.measure)["lead"] < 0
+
+
+def test_a_rise_that_a_control_shares_is_none_as_on_the_leaderboard():
+    controls = {"main": ["shuffled"]}
+    for share, risen in ((0.95, False), (0.5, True)):
+        control = curves().assign(series="shuffled")
+        scores = control["monitor"] == "accuracy"
+        control.loc[scores, "value"] *= share
+        both = pd.concat([curves(), control], ignore_index=True)
+        assert (risen_cases(both, controls) == {("main", "math")}) == risen
+        row = lead_of(both, controls)
+        assert (row["accuracy_step"] is not None) == risen
+        assert row["false_alarm"] == (not risen)
+
+
+def test_a_rise_that_does_not_last_is_none():
+    frame = curves()
+    frame.loc[(frame["monitor"] == "accuracy") & (frame["step"] == STEPS[-1]), "value"] = 0.05
+    row = lead_of(frame)
+    assert (row["accuracy_step"], row["could_lead"], row["lead"]) == (None, None, None)
+
+
+def test_a_measure_that_is_no_monitor_never_calls():
+    """Saturation against the last checkpoint would know the future."""
+    ahead = REGISTRY["saturation_top_k"]
+    frame = curves()
+    future = frame[frame["monitor"] == DISTANCE.measure].assign(monitor=ahead.measure)
+    frame = pd.concat([frame, future], ignore_index=True)
+    for said in online_rows(frame, MAIN, [DISTANCE, ahead], **HOW):
+        assert {row["monitor"] for row in said} == {DISTANCE.measure, LOSS_FLAT.measure}
+    unmonitored = dataclasses.replace(DISTANCE, monitored=False)
+    for said in online_rows(frame, MAIN, [unmonitored], **HOW):
+        assert {row["monitor"] for row in said} == {LOSS_FLAT.measure}
+    assert LOSS_FLAT not in MONITORS  # nor is the baseline held against accuracy
 
 
 def test_a_monitor_that_stays_is_hardly_ever_called():
@@ -66,7 +130,7 @@ def test_a_monitor_that_stays_is_hardly_ever_called():
 
 def test_a_call_where_nothing_rises_is_a_false_alarm():
     assert lead_of(curves(rises=False))["false_alarm"]
-    assert lead_of(curves(), role="control")["false_alarm"]
+    assert lead_of(curves(), ALL_CONTROLS)["false_alarm"]
 
 
 def test_without_accuracy_a_call_is_neither_early_nor_false():
@@ -74,9 +138,10 @@ def test_without_accuracy_a_call_is_neither_early_nor_false():
     row = lead_of(unscored)
     assert row["call_step"] is not None
     assert (row["accuracy_step"], row["lead"], row["false_alarm"]) == (None, None, None)
-    assert lead_of(unscored, role="control")["false_alarm"]  # there nothing can generalize
-    said, leads = online_rows(unscored, {"main": "main"}, [REGISTRY["layer_cosine"]], **HOW)
-    assert (said, leads) == ([], [])  # a monitor that was not measured
+    assert lead_of(unscored, ALL_CONTROLS)["false_alarm"]  # there nothing can generalize
+    unmeasured = REGISTRY["layer_cosine"].measure
+    for said in online_rows(unscored, MAIN, [REGISTRY[unmeasured]], **HOW):
+        assert unmeasured not in {row["monitor"] for row in said}
 
 
 @pytest.mark.parametrize(("direction", "last"), [(-1, NO_CHANGE), (0, TURNED), (1, TURNED)])
@@ -91,7 +156,10 @@ def test_a_rise_turns_a_monitor_that_may_rise(direction, last):
 def test_a_loss_that_never_looks_flat_says_so():
     frame = curves()
     frame.loc[frame["monitor"] == "training_loss", "value"] = np.linspace(20, 0, len(STEPS))
-    assert "never looked flat" in lead_of(frame)["note"]
+    for monitor in (DISTANCE, LOSS_FLAT):
+        row = lead_of(frame, monitor=monitor.measure)
+        assert "never looked flat" in row["note"]
+        assert (row["call_step"], row["could_lead"]) == (None, None)
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,6 +174,12 @@ def test_later_checkpoints_never_change_earlier_calls(values, cut):
     assert now[:cut] == then
 
 
+def test_half_of_the_rise_is_from_the_first_value_to_the_last():
+    assert accuracy_step(np.array([0.0, 0.4, 0.9]), np.array([0, 5, 9])) == 9
+    assert accuracy_step(np.array([0.1, 0.5, 0.9, 0.6]), np.array([0, 5, 7, 9])) == 5
+
+
 def test_accuracy_that_hardly_rises_has_no_step():
-    assert accuracy_step(np.array([0.1, 0.15, 0.12]), np.array([0, 1, 2])) is None
-    assert accuracy_step(np.array([0.0, 0.4, 0.9]), np.array([0, 5, 9])) == pytest.approx(9)
+    frame = curves()
+    frame.loc[frame["monitor"] == "accuracy", "value"] /= 10
+    assert lead_of(frame)["accuracy_step"] is None

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from reports.answers import TABLES
+from reports.contents import SUBJECTS, counterparts
 from reports.figures import MAX_SERIES, make_figure
 from reports.page import build_report, read_answers, render
 from reports.questions import QUESTIONS
@@ -102,11 +103,29 @@ class TestWhole:
             assert f"table-{question.name}" in page.ids("div")
             assert question.sql in page.text
 
-    def test_the_papers_figures_and_tables_are_all_listed(self, page):
-        for number in (1, 2, 4, 5, 6, 7, 8, 9):
-            assert f"Figure {number}" in page.text
-        for part in ("Table 1", "App. B.1", "App. D", "App. E.3", "App. E.4", "App. E.5"):
-            assert part in page.text
+    def test_the_papers_figures_and_tables_are_all_listed(self, database):
+        def read(sql):
+            return query(database, sql).to_pylist()
+
+        figures, tables, _ = read_answers(read)
+        rows = counterparts([*figures, *tables])
+        listed = {
+            (kind.strip("s"), int(number))
+            for row in rows
+            for kind, numbers in re.findall(r"(Figures?|Tables?) ([\d, ]+)", row.paper)
+            for number in numbers.split(",")
+        }
+        assert listed == {("Figure", n) for n in (1, 2, *range(4, 16))} | {
+            ("Table", n) for n in (1, 3, 4, 5)
+        }
+        assert all(row.links for row in rows)
+
+    def test_the_appendices_are_listed_by_subject_and_that_is_said(self, page):
+        assert "which number belongs to which section was not verified" in page.words
+        for section, subject in SUBJECTS.items():
+            assert f"{section}, {subject}" in page.words
+        named = {part for q in [*QUESTIONS, *TABLES] for part in q.paper.split("; ") if part}
+        assert {part for part in named if part.startswith("App.")} == set(SUBJECTS)
 
     def test_same_database_same_bytes(self, report, database, tmp_path):
         build_report(database, tmp_path)
@@ -178,6 +197,20 @@ class TestNumbers:
         assert "Cannot be told: the test abstains in all 2 domains." in page.words
         assert "a single run each" in page.words
         assert "The smallest p they can reach is 0.0002, set by" in page.words
+
+    def test_the_entropy_control_is_told_at_the_last_checkpoint(self, write_database, make_rows):
+        rows = make_rows()
+        rows["entropy_control"] = [
+            {"series": "main", "domain": domain, "step": step, "threshold": 0.8}
+            | {"pearson": r, "spearman": r / 2, "p": 0.005, "num_pairs": 4000, "note": None}
+            for domain in ("code", "math")
+            for step, r in ((200, 0.1), (400, 0.6))
+        ]
+        database = write_database(rows)
+        tables = read_answers(lambda sql: query(database, sql).to_pylist())[1]
+        found = next(table for table in tables if table.question.name == "entropy_control")
+        told = ("400", "0.60", "0.36", "0.30", "0.005", "4,000", "–")
+        assert found.rows == (("Math", "main", *told), ("Code & <types>", "main", *told))
 
     def test_a_finding_of_the_control_does_not_count(self, write_database, make_rows):
         rows = make_rows()
