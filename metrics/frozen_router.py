@@ -24,6 +24,21 @@ ASKED = (
 )
 
 
+def kernel_sizes(kernel_RSS: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean diagonal of each kernel.
+
+    Examples
+    --------
+    >>> kernel_sizes(np.stack([np.eye(3), 2 * np.eye(3)])).tolist()
+    [1.0, 2.0]
+    """
+    sizes_R: NDArray[np.float64] = (
+        np.trace(np.asarray(kernel_RSS, dtype=np.float64), axis1=1, axis2=2)
+        / np.shape(kernel_RSS)[1]
+    )
+    return sizes_R
+
+
 def router_rows(
     variant: str,
     scales_R: NDArray[np.float64],
@@ -32,6 +47,7 @@ def router_rows(
     training_loss_R: NDArray[np.floating],
     validation_loss_R: NDArray[np.floating],
     *,
+    kernel_scale: float,
     threshold: float,
     ridge: float,
 ) -> list[dict[str, Any]]:
@@ -39,24 +55,22 @@ def router_rows(
 
     Path distance is the mean edit distance of the samples' pathways through the one layer, one
     symbol per expert, each divided by the longer pathway: 0 to 1. The effective dimension is taken
-    twice: `effective_dimension` divides all kernels by one number, the mean over routers of their
-    mean diagonals, so that a router with larger gates has a larger kernel;
-    `effective_dimension_normalized` sets each kernel's own mean diagonal to 1. The paper does not
-    say which it uses.
+    twice: `effective_dimension` divides every kernel by `kernel_scale`, so that kernels keep their
+    relative sizes; `effective_dimension_normalized` sets each kernel's own mean diagonal to 1. The
+    paper does not say which it uses.
     """
     rows = []
-    kernels_RSS = np.asarray(tangent_kernel_RSS, dtype=np.float64)
-    sizes_R = kernels_RSS.diagonal(axis1=1, axis2=2).mean(axis=1)
+    sizes_R = kernel_sizes(tangent_kernel_RSS)
     for router, weights_SK in enumerate(np.asarray(routing_weights_RSK, dtype=np.float64)):
         weights_S1K = weights_SK[:, np.newaxis]
         pathways = pathways_in_unit(weights_S1K, threshold, "expert")
-        features = kernel_features(kernels_RSS[router])
+        features = kernel_features(tangent_kernel_RSS[router])
         rows.append(
             {
                 "variant": variant,
                 "router": router,
                 "router_scale": float(scales_R[router]),
-                "effective_dimension": effective_dimension(features / sizes_R.mean() ** 0.5, ridge),
+                "effective_dimension": effective_dimension(features / kernel_scale**0.5, ridge),
                 "effective_dimension_normalized": effective_dimension(
                     features / sizes_R[router] ** 0.5, ridge
                 ),

@@ -194,7 +194,8 @@ MEASURES = (
         "candidate",
         "arXiv 2506.21551, sec. 4.4 (experts' empirical NTK); sign inferred from App. C.4",
         "the same with H = mean over layers of sum_k g_k g_k' K_k at mean hidden states, "
-        "mean diagonal 1, on a sample of the probe set",
+        "mean diagonal set to 1 at each checkpoint (shape of the spectrum, not its growth), on a "
+        "sample of the probe set",
     ),
     Measure(
         "bound_bias",

@@ -9,7 +9,7 @@ from reports.shapes import scatter_specs
 
 NAME = "frozen_router"
 SCALINGS = {
-    "effective_dimension": "one scale for all kernels",
+    "effective_dimension": "one factor for all kernels",
     "effective_dimension_normalized": "each kernel normalised",
 }
 

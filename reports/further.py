@@ -218,7 +218,7 @@ where kernel = 'tangent' order by all""",
         "across, effective dimension (tangent kernel) up; once with one factor for the kernels of "
         "all routers, once with each kernel's mean diagonal set to 1. The paper leaves this open, "
         "and the answer hangs on it.",
-        sql="""select replace(variant, '_', ' ') as variant, 'one scale' as kernel,
+        sql="""select replace(variant, '_', ' ') as variant, 'one factor' as kernel,
   'routers' as which, path_distance_normalized as x, effective_dimension as value
 from frozen_router union all
 select replace(variant, '_', ' '), 'each normalised', 'routers', path_distance_normalized,

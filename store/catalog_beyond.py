@@ -328,7 +328,7 @@ TABLES = (
             text("variant", "'same_scale' or 'varied_scale' of the routers."),
             whole("router", "Number of the router."),
             real("router_scale", "Standard deviation of its logits."),
-            real("effective_dimension", "Tangent kernel, one scale for all routers."),
+            real("effective_dimension", "Tangent kernel, one factor for all routers."),
             real("effective_dimension_normalized", "The same, each kernel's mean diagonal 1."),
             real("effective_dimension_gating", "With the gating kernel."),
             real("path_distance_normalized", "Mean normalised edit distance, 0 to 1."),

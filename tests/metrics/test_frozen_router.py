@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metrics.bound import effective_dimension, kernel_features
-from metrics.frozen_router import correlation_rows, router_rows
+from metrics.frozen_router import correlation_rows, kernel_sizes, router_rows
 
 
 def test_identical_and_disjoint_routes():
@@ -14,6 +14,7 @@ def test_identical_and_disjoint_routes():
         np.stack([np.ones((4, 4)), np.eye(4)]),
         np.zeros(2),
         np.ones(2),
+        kernel_scale=1.0,
         threshold=0.7,
         ridge=1.0,
     )
@@ -25,16 +26,43 @@ def test_identical_and_disjoint_routes():
 def test_the_scale_of_kernels_counts_unless_each_is_normalised():
     apart = np.tile(np.eye(4), (2, 1, 1))
     numbers = np.ones(2), apart, np.stack([np.eye(4), 3 * np.eye(4)]), np.zeros(2), np.ones(2)
-    rows = router_rows("same_scale", *numbers, threshold=0.7, ridge=1.0)
-    # Divided by the mean size 2, the kernels are I / 2 and 3 I / 2.
+    rows = router_rows("same_scale", *numbers, kernel_scale=2.0, threshold=0.7, ridge=1.0)
+    # Divided by 2, the kernels are I / 2 and 3 I / 2.
     assert [row["effective_dimension"] for row in rows] == pytest.approx([4 / 3, 12 / 5])
     assert [row["effective_dimension_normalized"] for row in rows] == pytest.approx([2, 2])
+
+
+def test_both_effective_dimensions_are_those_of_their_ridges():
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(3, 6, 4)) * np.array([1, 2, 5])[:, None, None]
+    kernels = half @ half.transpose(0, 2, 1)
+    gates = rng.dirichlet(np.ones(4), size=(3, 6))
+    rows = router_rows(
+        "varied_scale",
+        np.ones(3),
+        gates,
+        kernels,
+        np.zeros(3),
+        np.ones(3),
+        kernel_scale=7.0,
+        threshold=0.7,
+        ridge=0.5,
+    )
+    for row, kernel in zip(rows, kernels, strict=True):
+        size = sum(kernel[i, i] for i in range(6)) / 6
+        assert kernel_sizes(kernels)[row["router"]] == pytest.approx(size)
+        for name, scale in (
+            ("effective_dimension", 7),
+            ("effective_dimension_normalized", size),
+        ):
+            slow = np.trace(kernel @ np.linalg.inv(kernel + 0.5 * scale * np.eye(6)))
+            assert row[name] == pytest.approx(slow)
 
 
 def test_path_distance_is_divided_by_the_longer_path():
     routing = np.array([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]]])  # paths 0, 1 and 0, 2
     numbers = np.array([2.5]), routing, np.eye(2)[None], np.array([0.1]), np.array([0.3])
-    (row,) = router_rows("log_uniform_scale", *numbers, threshold=0.7, ridge=1.0)
+    (row,) = router_rows("log_uniform_scale", *numbers, kernel_scale=1.0, threshold=0.7, ridge=1.0)
     assert row["path_distance_normalized"] == pytest.approx(1 / 2)
     told = [row[name] for name in ("router", "router_scale", "training_loss", "validation_loss")]
     assert told == [0, 2.5, 0.1, 0.3]
