@@ -3,6 +3,20 @@
 from reports.further import FURTHER
 from reports.question import Question, curve, scoped
 
+
+def _of_groups(metric: str) -> str:
+    """Query of a measure of the five largest groups of each domain, from their memorization on."""
+    return f"""with largest as (
+  select series, domain, group_step, max(num_samples) as size from pathway_metrics
+  where scope = 'group' group by series, domain, group_step
+  qualify row_number() over (partition by series, domain order by size desc, group_step) <= 5
+)
+select domain, series, group_step, step, value
+from pathway_metrics join largest using (series, domain, group_step)
+where scope = 'group' and metric = '{metric}' and value is not null
+  and step >= group_step order by all"""
+
+
 _PAPER: tuple[Question, ...] = (
     Question(
         name="accuracy",
@@ -142,15 +156,7 @@ unpivot (value for quantity in (bias, variance, noise)) where kernel = 'gating' 
         caption="A group is all probe samples memorized at the same step; the five largest of "
         "each domain and series are drawn, from their memorization on. Colour runs from early to "
         "late memorization.",
-        sql="""with largest as (
-  select series, domain, group_step, max(num_samples) as size from pathway_metrics
-  where scope = 'group' group by series, domain, group_step
-  qualify row_number() over (partition by series, domain order by size desc, group_step) <= 5
-)
-select domain, series, group_step, step, value
-from pathway_metrics join largest using (series, domain, group_step)
-where scope = 'group' and metric = 'pathway_distance' and value is not null
-  and step >= group_step order by all""",
+        sql=_of_groups("pathway_distance"),
         missing="no group of samples memorized at the same step is large enough to be measured",
         panels=("domain", "series"),
         line="group_step",
@@ -160,15 +166,7 @@ where scope = 'group' and metric = 'pathway_distance' and value is not null
         section="groups",
         title="Pathway consistency of memorized groups",
         caption="The same groups: median consistency, from each group's memorization on.",
-        sql="""with largest as (
-  select series, domain, group_step, max(num_samples) as size from pathway_metrics
-  where scope = 'group' group by series, domain, group_step
-  qualify row_number() over (partition by series, domain order by size desc, group_step) <= 5
-)
-select domain, series, group_step, step, value
-from pathway_metrics join largest using (series, domain, group_step)
-where scope = 'group' and metric = 'pathway_consistency_median' and value is not null
-  and step >= group_step order by all""",
+        sql=_of_groups("pathway_consistency_median"),
         missing="no group of samples memorized at the same step is large enough to be measured",
         panels=("domain", "series"),
         line="group_step",
