@@ -348,13 +348,11 @@ order by all""",
         name="signature",
         section="field",
         title="Separation of domains by routing signatures",
-        caption="Mean cosine of routing weights within domains less that between domains. Beside "
-        "it, for the main series, the same with domains shuffled, and with every sample's experts "
-        "drawn anew with the load of all domains.",
+        caption="Mean cosine of routing weights within domains less that between domains; 0 where "
+        "domains do not matter. Beside it, for the main series, the same with every sample's "
+        "experts drawn anew with the load of all domains.",
         sql=f"""select 'all domains' as what, series as which, step, value from routing_measures
 where measure = 'signature_separation' and value is not null
-union all select 'all domains', baseline_kind, step, baseline from routing_measures
-where measure = 'signature_separation' and baseline is not null and series = {MAIN}
 union all select 'all domains', 'load-preserving null', step, value from routing_measures
 where measure = 'signature_separation_same_load' and value is not null and series = {MAIN}
 order by all""",
