@@ -28,27 +28,33 @@ FOLLOWS, OPPOSITE, MOVES = "follows", "opposite", "moves"
 ECHO, HINT, NO, UNTESTED = "echo", "hint", "no", "untested"
 
 
-def rising(glance: Sequence[Row], roles: Mapping[str, str]) -> set[tuple[str, str]]:
-    """The (series, domain) of main series in which accuracy rises by at least `RISE`.
+def rising(glance: Sequence[Row], controls: Mapping[str, Sequence[str]]) -> set[tuple[str, str]]:
+    """The (series, domain) in which accuracy ends `RISE` above its start and above its controls.
 
     Parameters
     ----------
     glance
         Rows with series, domain, accuracy_first, accuracy_last and accuracy_max in [0, 1], or
         None where no accuracy was measured.
-    roles
-        `main` or `control` by series.
+    controls
+        Controls of each main series; others are not asked about.
     """
-    reached: dict[str, float] = {}
-    for row in glance:
-        if roles.get(row["series"]) == "control" and row["accuracy_max"] is not None:
-            reached[row["domain"]] = max(row["accuracy_max"], reached.get(row["domain"], 0.0))
+    scored = {
+        (row["series"], row["domain"]): row for row in glance if row["accuracy_last"] is not None
+    }
     return {
-        (row["series"], row["domain"])
-        for row in glance
-        if roles.get(row["series"]) == "main"
-        and row["accuracy_last"] is not None
-        and row["accuracy_last"] - max(row["accuracy_first"], reached.get(row["domain"], 0.0))
+        (series, domain)
+        for (series, domain), row in scored.items()
+        if series in controls
+        and row["accuracy_last"]
+        - max(
+            [row["accuracy_first"]]
+            + [
+                scored[control, domain]["accuracy_max"]
+                for control in controls[series]
+                if (control, domain) in scored
+            ]
+        )
         >= RISE
     }
 

@@ -39,6 +39,11 @@ FOLDER = Path(__file__).parent
 PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 SIGNIFICANCE = 0.05
 
+CONTROLS_SQL = """
+select m.series, coalesce(list(c.series) filter (c.series is not null), []) as controls
+from series m left join series c
+  on c.role = 'control' and coalesce(c.control_for, m.series) = m.series
+where m.role = 'main' group by m.series"""
 GLANCE_SQL = """with ends as (
   select series, domain,
     arg_min(value, step) filter (monitor = 'accuracy') as accuracy_first,
@@ -226,7 +231,8 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     glance = read(GLANCE_SQL)
     series_rank = {name: at for at, name in enumerate(names.series)}
     glance.sort(key=lambda r: (domain_rank[r["domain"]], series_rank[r["series"]]))
-    risen = rising(glance, names.roles)
+    controls = {row["series"]: row["controls"] for row in read(CONTROLS_SQL)}
+    risen = rising(glance, controls)
     told = [row for row in monitors if row["told"]]
     evidence = Evidence(told, correlations, separation, risen, names, significance)
     return {

@@ -4,7 +4,7 @@ import pytest
 
 from reports import evidence as module
 from reports.evidence import rising
-from tests.reports.invented_evidence import NAMES, evidence, monitor, row_of
+from tests.reports.invented_evidence import evidence, monitor, row_of
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,12 @@ def test_accuracy_rises_above_its_start_and_above_the_control():
         glance("shuffled", "art", 0.1, 0.1, 0.45),
         glance("shuffled", "law", None, None),
     ]
-    assert rising(rows, NAMES.roles) == {("main", "math")}
+    assert rising(rows, {"main": ["shuffled"]}) == {("main", "math")}
     # Without a control the start alone decides.
     mains = [row for row in rows if row["series"] == "main"]
-    assert rising(mains, NAMES.roles) == {("main", "math"), ("main", "art")}
+    assert rising(mains, {"main": []}) == {("main", "math"), ("main", "art")}
+    # Another training's control has no say.
+    assert rising(rows, {"main": [], "other": ["shuffled"]}) == {("main", "math"), ("main", "art")}
 
 
 def test_verdicts_match_those_of_the_metrics():
