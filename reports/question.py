@@ -8,6 +8,9 @@ a scatter, `x` and `y` for a matrix. What is drawn can so be had again with `gro
 from dataclasses import dataclass
 from typing import Literal
 
+MAIN = "(select series from series where role = 'main' order by position limit 1)"
+"""The main series, in SQL."""
+
 Kind = Literal["curve", "scatter", "matrix"]
 
 
