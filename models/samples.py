@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studies.spec import JsonlSamples
+from studies.sources import JsonlSamples
 
 CORPUS_SPLITS = {"probe": "train", "validation": "validation"}
 # Without one of these the library makes a tokenizer that knows no word, and says nothing.

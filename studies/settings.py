@@ -5,11 +5,11 @@ says where and how fast, never what: it stands outside every identity.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
-from studies.base import AutoOrPositive, Frozen, Seed, Share
+from studies.base import AutoOrPositive, AutoOrWhole, Frozen, Seed, Share
 
 
 class RoutingSpec(Frozen):
@@ -133,6 +133,11 @@ class SensitivitySpec(Frozen):
         default=4000, ge=100, description="Pairs sampled per mean, the same for every setting."
     )
     seed: Seed = Field(default=0, description="Seed of the pair sample; a second sample has + 1.")
+    tuning_ranks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(),
+        description="LoRA ranks that accuracy is measured with beside the study's own; 0 scores "
+        "without tuning. Each tunes and scores every checkpoint again.",
+    )
 
     @field_validator("epsilons", "deltas")
     @classmethod
@@ -140,6 +145,40 @@ class SensitivitySpec(Frozen):
         if any(value <= 0 for value in values):
             raise ValueError("expected numbers above 0")
         return values
+
+
+class TuningSpec(Frozen):
+    """Instruction tuning by LoRA before a checkpoint is scored (arXiv 2506.21551, App. B)."""
+
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj"),
+        min_length=1,
+        description="Linear layers that get an adapter, by the last part of their name.",
+    )
+    rank: int = Field(default=32, ge=1)
+    alpha: int | None = Field(
+        default=None,
+        ge=1,
+        description="Scale of the adapter is alpha / rank; twice the rank when left out (the paper "
+        "does not say).",
+    )
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    learning_rate: float = Field(default=5e-5, gt=0.0)
+    warmup_share: float = Field(
+        default=0.03,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the steps in which the learning rate rises; then it falls linearly.",
+    )
+    batch_size: int = Field(default=4, ge=1, description="Samples per optimizer step.")
+    max_length: int = Field(
+        default=2048, ge=2, description="Tokens of instruction and answer; longer are cut."
+    )
+    epochs: int = Field(default=3, ge=1)
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Of the frozen weights; the adapter is float32."
+    )
+    seed: Seed = 0
 
 
 class EvaluationSpec(Frozen):
@@ -154,6 +193,7 @@ class EvaluationSpec(Frozen):
         "study file. The nano series bring theirs.",
     )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
+    dtype: Literal["float32", "bfloat16"] = "float32"
     seed: Seed = 1234
 
 
@@ -195,5 +235,16 @@ class Runtime(Frozen):
     workers: int = Field(
         default=2, ge=1, le=256, description="Processes that train, extract and score side by side."
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: int = Field(default=512, ge=1, description="Samples per forward pass.")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto: every CUDA card there is, one checkpoint per card; else the processor.",
+    )
+    batch_size: AutoOrWhole = Field(
+        default=512, description="Samples per forward pass; auto finds what fits into memory."
+    )
+    disk_budget: ByteSize = Field(
+        default=ByteSize(100 * 10**9),
+        gt=0,
+        description="Bytes of downloaded weights kept at once, such as 60GB.",
+    )

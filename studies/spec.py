@@ -6,13 +6,12 @@ and how fast, never what: it stands outside every identity. :mod:`studies.load` 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from studies.base import Frozen, Slug, StudyName, strictly_rising, unique
+from studies.base import Frozen, Slug, StudyName, unique
 from studies.frozen_router import FrozenRouterSpec
-from studies.nano_model import CorpusSpec, PretrainingSpec
 from studies.settings import (
     AnalysisSpec,
     BoundSpec,
@@ -26,61 +25,11 @@ from studies.settings import (
     RoutingSpec,
     Runtime,
     SensitivitySpec,
+    TuningSpec,
 )
+from studies.sources import CheckpointSource, NanoSource, ReadSource, SampleSource
 
 # ---------------------------------------------------------------- series and domains
-
-
-class NanoSource(Frozen):
-    """Checkpoints of the nano model, pretrained on the spot."""
-
-    kind: Literal["nano"] = "nano"
-    corpus: CorpusSpec = CorpusSpec()
-    pretraining: PretrainingSpec = PretrainingSpec()
-    shuffle_answers: bool = Field(
-        default=False,
-        description="Shuffle the training answers inside each domain: the control in which "
-        "nothing can generalize.",
-    )
-
-
-class LocalSource(Frozen):
-    """A folder of checkpoints in Hugging Face format, as a training run writes them.
-
-    Each checkpoint is a subfolder named `step<N>` or `step<N>-tokens<M>[K|M|B|T]` holding
-    config.json, *.safetensors and the tokenizer files.
-    """
-
-    kind: Literal["local"] = "local"
-    path: Path = Field(description="The folder; relative paths start at the study file.")
-    steps: tuple[int, ...] | None = Field(
-        default=None, min_length=2, description="Which steps to take; all when left out."
-    )
-
-    @field_validator("steps")
-    @classmethod
-    def _steps_rise(cls, steps: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if steps is None else strictly_rising(steps)
-
-
-class CorpusSamples(Frozen):
-    """Samples of the nano corpus (only for series with `kind: nano`)."""
-
-    kind: Literal["corpus"] = "corpus"
-
-
-class JsonlSamples(Frozen):
-    """Samples from a JSON-lines file, one object per line."""
-
-    kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(description="The file; relative paths start at the study file.")
-    text_field: str = Field(default="text", min_length=1)
-    answer_field: str | None = Field(
-        default=None,
-        description="Text appended after the text field; when given, only its tokens count in "
-        "the loss.",
-    )
-    limit: int | None = Field(default=None, ge=1, description="First so many samples.")
 
 
 class Series(Frozen):
@@ -102,22 +51,29 @@ class Series(Frozen):
         default="base",
         description="Recipe of the series; series of one variant differ by their seed alone.",
     )
-    source: Annotated[NanoSource | LocalSource, Field(discriminator="kind")]
-    probes: dict[str, JsonlSamples] = Field(
+    source: CheckpointSource
+    probes: dict[str, ReadSource] = Field(
         default={},
         description="Training samples of this series by domain, where they are not the domain's: a "
         "control that was trained on other data is measured on those.",
     )
 
 
-SampleSource = Annotated[CorpusSamples | JsonlSamples, Field(discriminator="kind")]
-
-
 class Benchmark(Frozen):
     """One lm-eval task and the metric that is read from it as accuracy."""
 
     name: str = Field(min_length=1, description="Name of the lm-eval task.")
+    file: Path | None = Field(
+        default=None,
+        description="Task file of your own with that name; relative paths start at the study file.",
+    )
     metric: str = Field(default="acc", min_length=1, description="Per-document 0/1 metric.")
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Examples before each document, for this benchmark alone."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="First so many documents, for this benchmark alone."
+    )
 
 
 class Domain(Frozen):
@@ -129,9 +85,22 @@ class Domain(Frozen):
     validation: SampleSource | None = Field(
         default=None, description="Held-out samples, for the validation loss."
     )
+    tuning: ReadSource | None = Field(
+        default=None,
+        description="Instructions and answers that a checkpoint is tuned on before it is scored; "
+        "answer_field is needed. Without them, or without `tuning` in the study, it is scored as "
+        "it is.",
+    )
     benchmarks: tuple[Benchmark, ...] = Field(
         default=(), description="The first is the domain's accuracy; the others are kept beside it."
     )
+
+    @field_validator("tuning")
+    @classmethod
+    def _has_answers(cls, tuning: ReadSource | None) -> ReadSource | None:
+        if tuning is not None and tuning.answer_field is None:
+            raise ValueError("tuning needs answer_field: the loss is taken on the answer alone")
+        return tuning
 
     @field_validator("benchmarks")
     @classmethod
@@ -157,6 +126,11 @@ class Study(Frozen):
     sensitivity: SensitivitySpec | None = Field(
         default=SensitivitySpec(), description="null leaves it out; it costs distances anew."
     )
+    tuning: TuningSpec | None = Field(
+        default=None,
+        description="Instruction tuning before the benchmarks; null scores checkpoints as they are "
+        "(zero-shot).",
+    )
     evaluation: EvaluationSpec = EvaluationSpec()
     analysis: AnalysisSpec = AnalysisSpec()
     bound: BoundSpec = BoundSpec()
@@ -173,6 +147,7 @@ class Study(Frozen):
         if not any(series.role == "main" for series in self.series):
             raise ValueError("no series has role 'main'; the study needs one to judge")
         self._check_controls()
+        self._check_tuning()
         nano = all(series.source.kind == "nano" for series in self.series)
         for domain in self.domains:
             uses_corpus = "corpus" in {
@@ -182,7 +157,7 @@ class Study(Frozen):
             if uses_corpus and not nano:
                 raise ValueError(
                     f"domain {domain.name!r} takes samples from the nano corpus, but a series has "
-                    "another source; give it `kind: jsonl` samples"
+                    "another source; give it samples of kind jsonl, parquet, text or hub"
                 )
         for series in self.series:
             strange = sorted(set(series.probes) - {domain.name for domain in self.domains})
@@ -216,6 +191,21 @@ class Study(Frozen):
                     f"series {series.name!r} is the control for {series.control_for!r}, expected "
                     f"one of {', '.join(others)}"
                 )
+
+    def _check_tuning(self) -> None:
+        ranks = () if self.sensitivity is None else self.sensitivity.tuning_ranks
+        if self.tuning is None and not any(ranks):
+            return
+        if self.tuning is None:
+            raise ValueError(
+                f"sensitivity.tuning_ranks is {list(ranks)}, but the study has no `tuning` whose "
+                "rank could be changed"
+            )
+        if not any(domain.tuning for domain in self.domains):
+            raise ValueError(
+                "the study has `tuning`, but no domain has instructions to tune on; give a domain "
+                "`tuning` samples, or set the study's to null"
+            )
 
     def _check_nano_domains(self, source: NanoSource) -> None:
         known = sorted(source.pretraining.domain_shares)

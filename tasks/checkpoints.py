@@ -12,7 +12,8 @@ from store.identity import Label
 from studies.base import checkpoint_name
 from studies.nano_model import CorpusSpec, PretrainingSpec
 from studies.settings import Runtime
-from studies.spec import LocalSource, Series
+from studies.sources import LocalSource
+from studies.spec import Series
 from tasks.plan import current_plan
 from tasks.step import step
 from tasks.workers import report

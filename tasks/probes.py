@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from studies.settings import Runtime
-from studies.spec import CorpusSamples, JsonlSamples
+from studies.sources import CorpusSamples, FileSamples, JsonlSamples
 from tasks.step import step
 
 MIN_PROBES = 2
@@ -31,7 +31,7 @@ def collect_probes(
     out: Path,
     *,
     label: Label,
-    samples: dict[str, dict[str, CorpusSamples | JsonlSamples]],
+    samples: dict[str, dict[str, CorpusSamples | FileSamples]],
     max_length: int,
     corpus: Artifact | None,
     shuffle_answers: bool,

@@ -5,7 +5,7 @@ import pytest
 from models.nano.corpus import SPECIAL_TOKENS
 from models.nano.tokenizer import build_tokenizer
 from models.samples import jsonl_samples, load_tokenizer
-from studies.spec import JsonlSamples
+from studies.sources import JsonlSamples
 
 WORDS = [*SPECIAL_TOKENS, "one", "two", "three", "naïve", "数学", "🙂"]
 TOKENIZER = build_tokenizer(WORDS)

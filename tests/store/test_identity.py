@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from store.artifacts import Artifact, Checkpoint
 from store.identity import IdentityError, Label, canonical, canonical_json, fingerprint
 from studies.settings import PathwaysSpec, Runtime
-from studies.spec import JsonlSamples
+from studies.sources import JsonlSamples
 
 JSON = st.recursive(
     st.none()
