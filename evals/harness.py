@@ -1,37 +1,41 @@
-"""Score one checkpoint on benchmarks with lm-eval. The only module that imports lm_eval.
+"""Score one checkpoint on benchmarks with lm-eval.
 
 lm-eval does the scoring; this module saves what it would do again for every checkpoint. A study
-scores the same benchmarks on many checkpoints in one process, so loaded tasks (data, prompts,
-metrics) and the token ids of their texts are kept between calls: they depend on the task files
-and the tokenizer, never on the weights. `lm_eval.evaluate` is called, not `simple_evaluate`, which
-starts several programs per call only to describe the machine.
+scores the same benchmarks on many checkpoints in one process, so loaded tasks with their requests
+(:mod:`evals.kept_tasks`) and the token ids of their texts are kept between calls: they depend on
+the task files and the tokenizer, never on the weights. `lm_eval.evaluate` is called, not
+`simple_evaluate`, which starts several programs per call only to describe the machine.
 """
 
 import contextlib
-import difflib
 import hashlib
 import io
 import json
 import logging
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
+from accelerate.utils.memory import (  # type: ignore[import-untyped]
+    clear_device_cache,
+    should_reduce_batch_size,
+)
 from lm_eval import evaluate
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from transformers import set_seed
 
-from evals.results import BenchmarkResult, document_id_of, metric_key, read_result
+from evals.catalog import find_task, tasks_folders
+from evals.checks import check_task, num_fewshot
+from evals.kept_tasks import load_task
+from evals.results import BenchmarkResult, document_id_of, read_result
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 
-LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 MAX_REMEMBERED_TEXTS = 100_000
+AUTO_BATCH_SIZE = {"cpu": 16, "cuda": 64}
 # The kept tasks hold the requests of the call in progress, and progress bars are process-wide.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -43,8 +47,10 @@ def score(
     *,
     include_path: Path | None,
     settings: EvaluationSpec,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
     device: str,
+    commits: Mapping[str, str] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> list[BenchmarkResult]:
     """Score a model on benchmarks with lm-eval.
 
@@ -55,17 +61,23 @@ def score(
     tokenizer
         Its tokenizer.
     benchmarks
-        lm-eval tasks by name, each with the per-document 0/1 metric to read: `acc`, or
+        lm-eval tasks by name or file, each with the per-document 0/1 metric to read: `acc`, or
         `exact_match,strict-match` where a task has several filters.
     include_path
-        Folder with task files of its own, where names are looked up first and relative data files
-        start. None: only the tasks that ship with lm-eval.
+        Folder with task files, where names are looked up first and relative data files start;
+        then come the study's `tasks_folder`, the files of grokpath, those of lm-eval.
     settings
-        Few-shot examples (a number replaces the task's own), limit of documents, seed.
+        Few-shot examples (a number replaces the task's own), limit of documents, seed; a
+        benchmark's own numbers go before them.
     batch_size
-        Prompts per forward pass, 1 or more.
+        Prompts per forward pass, 1 or more; `auto` begins with 16, on a GPU with 64. Where memory
+        runs out the benchmark is repeated with half as many.
     device
         Such as `cpu` or `cuda`.
+    commits
+        Commits of data sets on the hub, by repository; the main branch of those left out.
+    on_batch
+        Called before each forward pass with the number of prompts so far.
 
     Returns
     -------
@@ -76,35 +88,36 @@ def score(
     ------
     ValueError
         For an unknown benchmark, a metric it does not have, missing or empty data, few-shot
-        examples where a benchmark allows none, or log-likelihoods that are not numbers.
+        examples where a benchmark allows none, log-likelihoods that are not numbers, or a single
+        prompt that does not fit into memory.
 
     Notes
     -----
-    Equal to `lm_eval run --model hf` with the same few-shot number, limit, seed and batch size.
-    Like that command it seeds the global random state of Python, NumPy and torch.
+    Equal to `lm_eval run --model hf` on one task at a time, with the same few-shot number, limit,
+    seed, batch size and dtype, and `peft=` where an adapter is active. Like that command it seeds
+    the global random state of Python, NumPy and torch.
     """
     if not benchmarks:
         return []
-    names = tuple(dict.fromkeys(benchmark.name for benchmark in benchmarks))
+    if batch_size == "auto":
+        batch_size = AUTO_BATCH_SIZE.get(device.partition(":")[0], 16)
+    results = []
     with _ONE_AT_A_TIME, _quiet():
-        tasks = _tasks(names, include_path, settings.num_fewshot)
-        for benchmark in benchmarks:
-            _check_declared_metric(benchmark, tasks[benchmark.name])
-        set_seed(settings.seed)
-        for task in tasks.values():
-            task.set_fewshot_seed(settings.seed)
-        outcome = evaluate(
-            _RememberingModel(model.to(device), tokenizer, batch_size),
-            {"tasks": tasks},
-            limit=settings.limit,
-            bootstrap_iters=0,
-            log_samples=True,
-        )
-        return [read_result(b, tasks[b.name], outcome) for b in benchmarks]
+        tasks = [_task(one, include_path, settings, commits or {}) for one in benchmarks]
+        for benchmark, task in zip(benchmarks, tasks, strict=True):
+            scorer = _RememberingModel(model.to(device), tokenizer, batch_size, on_batch)
+            set_seed(settings.seed)
+            outcome = _evaluate(scorer, benchmark, task, _limit(benchmark, settings))
+            results.append(read_result(benchmark, task, outcome))
+    return results
 
 
 def document_texts(
-    benchmarks: Sequence[Benchmark], *, include_path: Path | None, settings: EvaluationSpec
+    benchmarks: Sequence[Benchmark],
+    *,
+    include_path: Path | None,
+    settings: EvaluationSpec,
+    commits: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Prompt and right answer of every document, as lm-eval builds them, without scoring.
 
@@ -114,22 +127,68 @@ def document_texts(
         `benchmark`, `document_id` (as in the results of :func:`score`), `prompt` and `target`; a
         document with several right answers has the first.
     """
-    if not benchmarks:
-        return []
-    names = tuple(dict.fromkeys(benchmark.name for benchmark in benchmarks))
+    texts = []
     with _ONE_AT_A_TIME, _quiet():
-        tasks = _tasks(names, include_path, settings.num_fewshot)
-        return [
-            {
-                "benchmark": name,
-                "document_id": document_id_of(document, place),
-                "prompt": _prompt(task, document),
-                "target": _target(task, document),
-            }
-            for name, task in tasks.items()
-            for place, document in enumerate(task.eval_docs)
-            if settings.limit is None or place < settings.limit
-        ]
+        for benchmark in benchmarks:
+            task = _task(benchmark, include_path, settings, commits or {})
+            limit = _limit(benchmark, settings)
+            texts += [
+                {
+                    "benchmark": benchmark.name,
+                    "document_id": document_id_of(document, place),
+                    "prompt": _prompt(task, document),
+                    "target": _target(task, document),
+                }
+                for place, document in task.doc_iterator(limit=limit)
+            ]
+    return texts
+
+
+def _task(
+    benchmark: Benchmark,
+    include_path: Path | None,
+    settings: EvaluationSpec,
+    commits: Mapping[str, str],
+) -> Any:
+    brought = [] if include_path is None else [include_path]
+    task = find_task(benchmark, [*brought, *tasks_folders(settings)])
+    check_task(benchmark, task, settings)
+    return load_task(
+        task,
+        num_fewshot=num_fewshot(benchmark, settings),
+        limit=_limit(benchmark, settings),
+        seed=settings.seed,
+        commit=commits.get(str(task.config.get("dataset_path"))),
+    )
+
+
+def _limit(benchmark: Benchmark, settings: EvaluationSpec) -> int | None:
+    return settings.limit if benchmark.limit is None else benchmark.limit
+
+
+def _evaluate(
+    scorer: "_RememberingModel", benchmark: Benchmark, task: Any, limit: int | None
+) -> Any:
+    """What lm-eval answers; where memory runs out, asked again with half the batch."""
+    while True:
+        try:
+            return evaluate(
+                scorer,
+                {"tasks": {benchmark.name: task}},
+                limit=limit,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if scorer.batch_size == 1:
+                raise ValueError(
+                    f"benchmark {benchmark.name!r}: one prompt alone does not fit into memory; use "
+                    "evaluation.dtype: bfloat16, fewer few-shot examples, or a larger device"
+                ) from error
+        clear_device_cache(garbage_collection=True)
+        scorer.batch_size_per_gpu = scorer.batch_size // 2
 
 
 def _prompt(task: Any, document: Any) -> str:
@@ -148,124 +207,23 @@ def _target(task: Any, document: Any) -> str:
     return f"{task.config.target_delimiter}{target}"
 
 
-# ---------------------------------------------------------------- tasks, kept between calls
-
-
-def _tasks(
-    names: tuple[str, ...], include_path: Path | None, num_fewshot: int | None
-) -> dict[str, Any]:
-    if include_path is None:
-        return _load_tasks(names, None, "", num_fewshot)
-    if not include_path.is_dir():
-        raise ValueError(f"no folder with benchmarks at {include_path}")
-    folder = include_path.resolve()
-    return _load_tasks(names, folder, _folder_digest(folder), num_fewshot)
-
-
-def _folder_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=4)
-def _manager(folder: Path | None, _digest: str, include_defaults: bool) -> TaskManager:
-    return TaskManager(include_path=folder, include_defaults=include_defaults)
-
-
-@lru_cache(maxsize=4)
-def _load_tasks(
-    names: tuple[str, ...], folder: Path | None, digest: str, num_fewshot: int | None
-) -> dict[str, Any]:
-    manager = _manager(folder, digest, False)
-    if not set(names) <= set(manager.all_subtasks):
-        # Reading the thousands of task files of lm-eval takes seconds: only when needed.
-        manager = _manager(folder, digest, True)
-    for name in names:
-        _check_name(name, manager)
-    with tempfile.TemporaryDirectory(prefix="grokpath-benchmarks-") as private:
-        # A group written in place is lm-eval's way to load tasks with some fields replaced.
-        members = [
-            {"task": name, **_own_data(name, manager, folder, Path(private))} for name in names
-        ]
-        tasks = manager.load([{"group": "study", "task": members}])["tasks"]
-    for name, task in tasks.items():
-        if num_fewshot and task.get_config("num_fewshot") == 0:
-            raise ValueError(
-                f"benchmark {name!r} allows no few-shot examples (its task file says "
-                f"num_fewshot: 0), the study asks for {num_fewshot}; set num_fewshot to 0"
-            )
-        if num_fewshot is not None:
-            task.set_config("num_fewshot", num_fewshot)
-    return dict(tasks)
-
-
-def _check_name(name: str, manager: TaskManager) -> None:
-    if name in manager.all_subtasks:
-        return
-    if name in manager.all_tasks:
-        members = [task for task in manager.all_subtasks if task.startswith(name)]
-        raise ValueError(
-            f"benchmark {name!r} is a group of lm-eval tasks; name the tasks themselves"
-            + (f", such as {', '.join(members[:3])}" if members else "")
-        )
-    near = difflib.get_close_matches(name, manager.all_subtasks, n=3)
-    raise ValueError(
-        f"unknown benchmark {name!r}: no lm-eval task of that name"
-        + (f"; did you mean {', '.join(near)}?" if near else "; `lm_eval ls tasks` lists them")
-    )
-
-
-def _own_data(
-    name: str, manager: TaskManager, folder: Path | None, private: Path
-) -> dict[str, Any]:
-    """Fields to replace in a task with data files of its own: absolute paths, a private cache."""
-    entry = manager.task_index[name]
-    config = entry.cfg or {}
-    kwargs = config.get("dataset_kwargs") or {}
-    if folder is None or folder not in (entry.yaml_path or Path()).parents:
-        return {}
-    if config.get("dataset_path") not in LOCAL_FORMATS:
-        return {}
-    files = _absolute(kwargs.get("data_files"), folder, name)
-    # Read into memory from a cache of our own: nothing to share, race for, or leave behind.
-    private_cache = {"cache_dir": str(private), "keep_in_memory": True}
-    return {"dataset_kwargs": {**kwargs, "data_files": files, **private_cache}}
-
-
-def _absolute(files: Any, folder: Path, name: str) -> Any:
-    if isinstance(files, Mapping):
-        return {split: _absolute(inner, folder, name) for split, inner in files.items()}
-    if isinstance(files, list):
-        return [_absolute(inner, folder, name) for inner in files]
-    if not isinstance(files, str) or "://" in files:
-        return files
-    path = folder / files
-    if "*" not in files and not path.is_file():
-        raise ValueError(f"benchmark {name!r}: its data file {path} does not exist")
-    if "*" not in files and not path.stat().st_size:
-        raise ValueError(f"benchmark {name!r}: its data file {path} is empty")
-    return str(path)
-
-
-def _check_declared_metric(benchmark: Benchmark, task: Any) -> None:
-    """Find a wrong metric before the model has run, where the task file lists all metrics."""
-    metric = benchmark.metric.partition(",")[0]
-    if task.OUTPUT_TYPE == "multiple_choice" and task.get_config("process_results") is None:
-        metric_key(Benchmark(name=benchmark.name, metric=metric), task.aggregation())
-
-
 # ---------------------------------------------------------------- the model, and silence
 
 
 class _RememberingModel(HFLM):
     """lm-eval's transformers model; remembers token ids, which the next checkpoint needs again."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        batch_size: int,
+        on_batch: Callable[[int], None] | None,
+    ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self._token_ids = _token_ids(_tokenizer_digest(tokenizer)) if tokenizer.is_fast else {}
+        self._on_batch = on_batch
+        self._num_prompts = 0
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
         """Token ids of a text, as lm-eval encodes it."""
@@ -276,6 +234,19 @@ class _RememberingModel(HFLM):
             if len(self._token_ids) < MAX_REMEMBERED_TEXTS:
                 self._token_ids[key] = known
         return known.copy()
+
+    def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
+        self._tell(len(inps))
+        return super()._model_call(inps, *args, **kwargs)
+
+    def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
+        self._tell(len(context))
+        return super()._model_generate(context, *args, **kwargs)
+
+    def _tell(self, num_prompts: int) -> None:
+        self._num_prompts += num_prompts
+        if self._on_batch is not None:
+            self._on_batch(self._num_prompts)
 
 
 @lru_cache(maxsize=1)

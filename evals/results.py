@@ -1,5 +1,6 @@
 """What lm-eval answers for one benchmark, read into a result with one row per document."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class BenchmarkResult:
         One row per document: document_id (int64: the integer `document_id` of the data, else the
         position), correct (bool: metric >= 1), target (str: what was expected), response (str:
         the generated text, or the choice with the highest log-likelihood).
+    dataset, commit, version
+        Data set of the task; its commit where it comes from the hub; version of the task file.
+    documents_digest
+        SHA-256 over documents, prompts and right answers in their order: two checkpoints with one
+        digest were asked the same.
     """
 
     benchmark: str
@@ -49,6 +55,10 @@ class BenchmarkResult:
     num_documents: int
     metrics: dict[str, float]
     documents: pa.Table
+    dataset: str
+    commit: str | None
+    version: str | None
+    documents_digest: str
 
 
 def metric_key(benchmark: Benchmark, available: Iterable[str]) -> str:
@@ -128,7 +138,29 @@ def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> 
             [{**row, "correct": bool(v >= 1)} for row, v in zip(rows, values_N, strict=True)],
             schema=DOCUMENTS_SCHEMA,
         ),
+        dataset=_dataset_of(task),
+        commit=getattr(task, "commit", None),
+        version=_version_of(task),
+        documents_digest=_documents_digest(samples),
     )
+
+
+def _dataset_of(task: Any) -> str:
+    names = [task.DATASET_PATH, task.DATASET_NAME]
+    return "/".join(str(name) for name in names if name is not None)
+
+
+def _version_of(task: Any) -> str | None:
+    version = (task.get_config("metadata") or {}).get("version")
+    return None if version is None else str(version)
+
+
+def _documents_digest(samples: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        hashes = [sample[f"{part}_hash"] for part in ("doc", "prompt", "target")]
+        digest.update(" ".join(hashes).encode())
+    return digest.hexdigest()
 
 
 def _values(benchmark: Benchmark, metric: str, samples: list[dict[str, Any]]) -> np.ndarray:

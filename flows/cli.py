@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.costs import known_gpu, print_costs, print_gpus
 from flows.reference import add_reference_commands
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ err = Console(stderr=True, highlight=False)
 
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="Study file, or `nano`, or `smoke`.")
+]
+
+OverlayOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--overlay",
+        help="YAML file laid over the study: only what differs. May be given more than once.",
+    ),
 ]
 
 
@@ -74,6 +83,7 @@ def common(
 @app.command()
 def run(
     study: StudyArgument,
+    overlay: OverlayOption = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")
     ] = False,
@@ -83,7 +93,7 @@ def run(
     Example: `grokpath run nano`
     """
     with _friendly(verbose):
-        spec = _load(study)
+        spec = _load(study, overlay)
         _quiet_prefect(verbose)
         from flows.display import display_for
         from flows.server import prefect_server
@@ -103,26 +113,39 @@ def run(
 
 
 @app.command()
-def plan(study: StudyArgument) -> None:
-    """Show what `run` would do and what it would reuse; do nothing.
+def plan(
+    study: StudyArgument,
+    overlay: OverlayOption = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", callback=known_gpu, help="Tell hours of this GPU; `list` names all."
+        ),
+    ] = None,
+) -> None:
+    """Show what `run` would do, what it would reuse and what it would cost; do nothing.
 
     A step that reads something yet to be made counts as to be run; it may turn out reusable.
+
+    Example: `grokpath plan olmoe_1b_7b --gpu H200`
     """
     with _friendly():
-        spec = _load(study)
+        if gpu == "list":
+            print_gpus(out)
+            return
+        from tasks.costs import study_costs
+
+        spec = _load(study, overlay)
         made = _plan(spec)
-        table = Table("step", "runs", "reused", "to be run", box=None, pad_edge=False)
-        for name, (total, reused) in made.counts().items():
-            table.add_row(name, str(total), str(reused), str(total - reused))
-        out.print(table)
+        print_costs(study_costs(spec, made, gpu), out)
         _print_plan_line(spec, made)
 
 
 @app.command()
-def status(study: StudyArgument) -> None:
+def status(study: StudyArgument, overlay: OverlayOption = None) -> None:
     """Show the completeness matrix: checkpoints down, steps across. Exit code 3 if incomplete."""
     with _friendly():
-        made = _plan(_load(study))
+        made = _plan(_load(study, overlay))
         out.print(_matrix(made))
         whole = [entry for entry in made.entries if entry.checkpoint is None]
         for entry in whole:
@@ -137,13 +160,14 @@ def status(study: StudyArgument) -> None:
 @app.command()
 def report(
     study: StudyArgument,
+    overlay: OverlayOption = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the web browser.")] = False,
 ) -> None:
     """Say where the report of a study is. Exit code 3 if it was never made."""
     with _friendly():
         from tasks.publish import REPORT, delivered
 
-        spec = _load(study)
+        spec = _load(study, overlay)
         path = delivered(spec.name, REPORT)
         if not path.exists():
             err.print(f"there is no report of {spec.name} yet: grokpath run {study}")
@@ -260,10 +284,10 @@ def _say_stopping() -> None:
     err.print("stopping; everything finished so far is kept, run again to go on")
 
 
-def _load(study: str) -> "Study":
+def _load(study: str, overlays: list[Path] | None = None) -> "Study":
     from studies.load import load_study
 
-    return load_study(study)
+    return load_study(study, overlays or ())
 
 
 def _study_name(study: str) -> str:

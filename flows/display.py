@@ -12,6 +12,8 @@ from tasks.plan import Plan
 from tasks.workers import Progress as Report
 from tasks.workers import unwatch, watch
 
+SECONDS_BEFORE_A_BAR = 3.0
+"""How long a body runs before it gets a bar of its own."""
 SECONDS_BETWEEN_LINES = 30.0
 """How often a long body says where it is when output is not a terminal."""
 
@@ -55,6 +57,7 @@ class Bars:
             for name, total in self._done.totals.items()
         }
         self._bodies: dict[str, TaskID] = {}
+        self._since: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         watch(self._follow)
@@ -65,15 +68,20 @@ class Bars:
         unwatch(self._follow)
         self._progress.stop()
 
+    def _is_long(self, report: Report) -> bool:
+        now = time.monotonic()
+        return now - self._since.setdefault(report.label, now) >= SECONDS_BEFORE_A_BAR
+
     def _follow(self, report: Report) -> None:
         if report.finished:
+            self._since.pop(report.label, None)
             body = self._bodies.pop(report.label, None)
             if body is not None:
                 self._progress.remove_task(body)
             if report.step_name in self._steps:
                 num_done = self._done.count(report)
                 self._progress.update(self._steps[report.step_name], completed=num_done)
-        elif report.message and report.step_name == "pretraining":
+        elif report.message and self._is_long(report):
             if report.label not in self._bodies:
                 self._bodies[report.label] = self._progress.add_task(
                     f"  {report.label}", total=report.total, message=""

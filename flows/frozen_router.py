@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.pretrain import finish
+from flows.series import finish
 from studies.frozen_router import FrozenRouterSpec
 from studies.settings import Runtime
 from tasks.frozen_router import run_frozen_routers

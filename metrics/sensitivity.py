@@ -12,6 +12,7 @@ import pandas as pd
 from metrics.correlations import accuracy_onset, correlate, moving_average
 
 NUM_PERMUTATIONS = 999
+TUNING_MONITORS = ("pathway_distance", "pathway_consistency_median")
 NUM_BOOTSTRAP = 100
 LOSS_WINDOWS = (1, 3, 5)
 SMOOTHNESS = {
@@ -20,7 +21,7 @@ SMOOTHNESS = {
     "layer_cosine": "plain cosine",
     "layer_cosine_centred": "plain cosine, centred routers",
 }
-NOT_TUNED = "not available, because every checkpoint is scored as it is, none is tuned"
+ONE_TUNING = "not available, because the study scores each checkpoint in one way alone"
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,6 @@ def curve_trials(
                     False,
                 )
             )
-        trials.append(
-            Trial("tuning", "tuned", "pathway_distance", distance, accuracy, False, NOT_TUNED)
-        )
     loss = curves.get("training_loss")
     if loss is not None and len(loss):
         ordered = loss.sort_index()
@@ -203,4 +201,35 @@ def curve_trials(
             )
             for width in LOSS_WINDOWS
         ]
+    return trials
+
+
+def tuning_trials(
+    curves: dict[str, pd.Series],
+    own_rank: int,
+    accuracy: pd.Series,
+    others: dict[int, pd.Series],
+) -> list[Trial]:
+    """Trials of the tuning before the benchmarks: other LoRA ranks, or none at all (rank 0).
+
+    `others` holds accuracy by step for each rank beside the study's own.
+    """
+
+    def named(rank: int) -> str:
+        return f"LoRA rank {rank}" if rank else "none"
+
+    trials = []
+    for monitor in TUNING_MONITORS:
+        if monitor not in curves:
+            continue
+        curve = curves[monitor]
+        trials.append(Trial("tuning", named(own_rank), monitor, curve, accuracy, True))
+        trials += [
+            Trial("tuning", named(rank), monitor, curve, other, False)
+            for rank, other in others.items()
+        ]
+        if not others:
+            trials.append(
+                Trial("tuning", "any other", monitor, curve, accuracy, False, ONE_TUNING)
+            )
     return trials

@@ -1,17 +1,16 @@
 """Samples of different lengths, put together as padded batches.
 
-Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them.
+Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, P tokens whose
+loss counts, Q kept tokens, S samples of the kernel.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 
-# Long samples make a batch smaller than asked for: activations stay below a few GiB.
-_MAX_TOKENS_PER_BATCH = 1 << 16
 _CHOICE_SEED = 20250621
 PaddingSide = Literal["left", "right"]
 RoutedTokens = Literal["all", "inputs"]
@@ -21,42 +20,63 @@ RoutedTokens = Literal["all", "inputs"]
 class Batch:
     """Padded samples.
 
+    What is looked up in a batch is told by place, not by mask: finding the places of a mask would
+    make the host wait for the device.
+
     Attributes
     ----------
     input_ids_BT
         int64; any id where there is padding.
     mask_BT
         bool, True on real tokens.
-    counted_BT
-        bool, True on tokens whose loss counts; never on a sample's first token.
     routed_BT
         bool, True on tokens whose routing is averaged.
-    kept_BT
-        bool, True on tokens whose own routing is kept.
-    in_kernel_B
-        bool, True for samples whose block inputs are kept.
+    counted_P
+        int64, rising places in the flattened batch of tokens whose loss counts; never a sample's
+        first token.
+    kept_Q
+        int64, rising places in the flattened batch of tokens whose own routing is kept.
+    kernel_S
+        int64, rising numbers of the samples whose block inputs are kept.
+    padded
+        Whether any sample has padding.
+    padding_side
+        Where.
     """
 
     input_ids_BT: torch.Tensor
     mask_BT: torch.Tensor
-    counted_BT: torch.Tensor
     routed_BT: torch.Tensor
-    kept_BT: torch.Tensor
-    in_kernel_B: torch.Tensor
+    counted_P: torch.Tensor
+    kept_Q: torch.Tensor
+    kernel_S: torch.Tensor
+    padded: bool
+    padding_side: PaddingSide
 
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return Batch(*(tensor.to(device) for tensor in vars(self).values()))
-
-    def alone(self, row: int) -> "Batch":
-        """One sample without its padding, of which nothing but means is kept."""
-        real = self.mask_BT[row]
-        input_ids_BT, mask_BT, counted_BT, routed_BT = (
-            tensor[row][real][None]
-            for tensor in (self.input_ids_BT, self.mask_BT, self.counted_BT, self.routed_BT)
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device; pinned memory is copied without waiting."""
+        return replace(
+            self, **{name: one.to(device, non_blocking=True) for name, one in self._tensors()}
         )
-        nothing_BT = torch.zeros_like(mask_BT)
-        return Batch(input_ids_BT, mask_BT, counted_BT, routed_BT, nothing_BT, nothing_BT[:, 0])
+
+    def pinned(self) -> Self:
+        """The batch in memory that a CUDA device can fetch by itself."""
+        return replace(self, **{name: one.pin_memory() for name, one in self._tensors()})
+
+    def alone(self, row: int) -> Self:
+        """One sample without its padding, of which nothing but means is asked."""
+        real = self.mask_BT[row]
+        parts = {
+            name: getattr(self, name)[row][real][None]
+            for name in ("input_ids_BT", "mask_BT", "routed_BT")
+        }
+        nothing = self.kernel_S[:0]
+        return replace(
+            self, **parts, counted_P=nothing, kept_Q=nothing, kernel_S=nothing, padded=False
+        )
+
+    def _tensors(self) -> list[tuple[str, Any]]:
+        return [(name, one) for name, one in vars(self).items() if isinstance(one, torch.Tensor)]
 
 
 @dataclass(frozen=True)
@@ -106,15 +126,6 @@ def keep_nothing(num_samples: int) -> Kept:
     return Kept([nothing] * num_samples, np.zeros(num_samples, dtype=bool))
 
 
-def length_batches(num_tokens_N: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows of each batch: samples of like length together, the longest first."""
-    order = np.argsort(-num_tokens_N, kind="stable")
-    while len(order):
-        size = max(1, min(batch_size, _MAX_TOKENS_PER_BATCH // int(num_tokens_N[order[0]])))
-        yield order[:size]
-        order = order[size:]
-
-
 def pad(
     token_ids: Sequence[Sequence[int]],
     counted: Sequence[Sequence[bool]],
@@ -124,14 +135,11 @@ def pad(
     kept: Kept,
 ) -> Batch:
     """Put the samples of some rows together, filled up on one side to the longest."""
-    shape = len(rows), max(len(token_ids[row]) for row in rows)
+    lengths = [len(token_ids[row]) for row in rows]
+    shape = len(rows), max(lengths)
     input_ids_BT = np.zeros(shape, dtype=np.int64)  # any id does where the mask is False
-    mask_BT = np.zeros(shape, dtype=bool)
-    counted_BT = np.zeros(shape, dtype=bool)
-    routed_BT = np.zeros(shape, dtype=bool)
-    kept_BT = np.zeros(shape, dtype=bool)
-    for index, row in enumerate(rows):
-        length = len(token_ids[row])
+    mask_BT, counted_BT, routed_BT, kept_BT = np.zeros((4, *shape), dtype=bool)
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         begin = 0 if padding_side == "right" else shape[1] - length
         place = index, slice(begin, begin + length)
         input_ids_BT[place] = token_ids[row]
@@ -142,8 +150,16 @@ def pad(
         if tokens == "inputs":
             routed_BT[index, begin + length - 1] = False
         kept_BT[index, begin + kept.positions[row]] = True
-    arrays = input_ids_BT, mask_BT, counted_BT, routed_BT, kept_BT, kept.in_kernel_N[rows]
-    return Batch(*map(torch.from_numpy, arrays))
+    return Batch(
+        input_ids_BT=torch.from_numpy(input_ids_BT),
+        mask_BT=torch.from_numpy(mask_BT),
+        routed_BT=torch.from_numpy(routed_BT),
+        counted_P=torch.from_numpy(np.flatnonzero(counted_BT)),
+        kept_Q=torch.from_numpy(np.flatnonzero(kept_BT)),
+        kernel_S=torch.from_numpy(np.flatnonzero(kept.in_kernel_N[rows])),
+        padded=min(lengths) < shape[1],
+        padding_side=padding_side,
+    )
 
 
 def check_samples(

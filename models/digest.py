@@ -7,11 +7,13 @@ from pathlib import Path
 from studies.base import parse_checkpoint_name
 
 # Everything that decides what a checkpoint computes; a README beside it does not.
-_IDENTITY_PATTERNS = (
+_WEIGHT_PATTERNS = (
     "config.json",
     "generation_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
+)
+TOKENIZER_PATTERNS = (
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -67,7 +69,16 @@ def checkpoint_digest(folder: Path) -> str:
         raise ValueError(f"{folder} is not a checkpoint: config.json is missing")
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder} is not a checkpoint: it has no *.safetensors weights")
-    files = {file for pattern in _IDENTITY_PATTERNS for file in folder.glob(pattern)}
+    return _digest(folder, (*_WEIGHT_PATTERNS, *TOKENIZER_PATTERNS))
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Identity of the tokenizer in a folder: sha256 over the names and contents of its files."""
+    return _digest(Path(folder), TOKENIZER_PATTERNS)
+
+
+def _digest(folder: Path, patterns: tuple[str, ...]) -> str:
+    files = {file for pattern in patterns for file in folder.glob(pattern)}
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name):
         if file.is_file():

@@ -1,49 +1,75 @@
 """Self-check of captured routing: it runs before anything that rests on it is kept.
 
 A model library may change what it calls router logits: transformers 5.0 to 5.5 returned
-probabilities under that name, and a second softmax flattens every measure without a sound.
+probabilities under that name, and a second softmax flattens every measure without a sound. And a
+family may be wrong about its gate: so its routing weights are held against what the experts did.
 
-Shape suffixes: T real tokens, L MoE layers, K experts, A experts executed per token.
+Shape suffixes: T real tokens, L MoE layers, K experts, A experts executed per token, D hidden size.
 """
+
+from dataclasses import dataclass
 
 import torch
 
 _SUM_TOLERANCE = 1e-3
 _TIE_TOLERANCE = 1e-6
+# Relative rounding of a product and of a factor, by the precision they were made in; with margin.
+_PRODUCT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2}
+_FACTOR_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 class RoutingCheckError(ValueError):
     """Captured routing that is not what it should be; nothing was kept."""
 
 
-def check_routing(
-    layer: str,
-    router_logits_TK: torch.Tensor,
-    routing_weights_TK: torch.Tensor,
-    expert_ids_TA: torch.Tensor,
-) -> None:
-    """Check the routing of one layer on real (not padding) tokens.
+@dataclass(frozen=True)
+class Routing:
+    """The routing of one layer on real (not padding) tokens, and what its family says of it.
 
-    Parameters
+    Attributes
     ----------
     layer
-        Name of the router, for the message.
-    router_logits_TK
-        What was captured as raw logits.
-    routing_weights_TK
-        Weights computed from them.
-    expert_ids_TA
-        Experts that the model executed.
+        Name of the router, for messages.
+    inputs_TD, matrix_KD, bias_K
+        What the router was given, its weight, and its bias where it has one.
+    logits_TK
+        What was captured as raw router logits.
+    weights_TK, scores_TK
+        What the family makes of them: routing weights, and scores by which experts are chosen.
+    top_k
+        How many experts the family says run per token.
+    expert_ids_TA, factors_TA
+        The experts that the model executed, and the factors of their outputs.
+    """
+
+    layer: str
+    inputs_TD: torch.Tensor
+    matrix_KD: torch.Tensor
+    bias_K: torch.Tensor | None
+    logits_TK: torch.Tensor
+    weights_TK: torch.Tensor
+    scores_TK: torch.Tensor
+    top_k: int
+    expert_ids_TA: torch.Tensor
+    factors_TA: torch.Tensor
+
+
+def check_routing(routing: Routing) -> None:
+    """Check that routing weights are what their family says, and what the model acted on.
 
     Raises
     ------
     RoutingCheckError
-        When the logits are probabilities already; when rows of the weights do not sum to 1; when
-        the executed experts are not those of largest weight (equal weights may be in any order).
+        When the logits are probabilities already, or not the product of the router's input and
+        weight; when rows of the weights do not sum to 1; when the executed experts are not the
+        `top_k` of largest score (equal scores may be in any order); when the factors of their
+        outputs do not stand to each other as their routing weights.
     """
-    _check_raw(layer, router_logits_TK.float())
-    check_rows(layer, routing_weights_TK)
-    _check_executed(layer, routing_weights_TK, expert_ids_TA)
+    _check_raw(routing.layer, routing.logits_TK.float())
+    check_rows(routing.layer, routing.weights_TK)
+    _check_product(routing)
+    _check_executed(routing)
+    _check_factors(routing)
 
 
 def check_rows(layer: str, routing_weights_TK: torch.Tensor) -> None:
@@ -95,20 +121,62 @@ def _check_raw(layer: str, router_logits_TK: torch.Tensor) -> None:
         )
 
 
-def _check_executed(
-    layer: str, routing_weights_TK: torch.Tensor, expert_ids_TA: torch.Tensor
-) -> None:
-    num_executed = expert_ids_TA.shape[-1]
-    largest_TA = routing_weights_TK.topk(num_executed, dim=-1)
-    executed_TA = routing_weights_TK.gather(-1, expert_ids_TA.long())
+def _check_product(routing: Routing) -> None:
+    inputs_TD, matrix_KD = routing.inputs_TD.float(), routing.matrix_KD.float()
+    product_TK, scale_TK = inputs_TD @ matrix_KD.T, inputs_TD.abs() @ matrix_KD.abs().T
+    if routing.bias_K is not None:
+        product_TK, scale_TK = product_TK + routing.bias_K, scale_TK + routing.bias_K.abs()
+    apart_TK = (routing.logits_TK.float() - product_TK).abs()
+    if not bool((apart_TK <= _PRODUCT_TOLERANCE[routing.matrix_KD.dtype] * scale_TK).all()):
+        raise RoutingCheckError(
+            f"{routing.layer}: the captured router logits differ by up to {apart_TK.max():.2g} "
+            "from the product of the router's input and weight; are they raw, and does the family "
+            "name the right matrix and bias?"
+        )
+
+
+def _check_executed(routing: Routing) -> None:
+    scores_TK, ids_TA = routing.scores_TK, routing.expert_ids_TA.long()
+    if ids_TA.shape[-1] != routing.top_k:
+        raise RoutingCheckError(
+            f"{routing.layer}: the model executed {ids_TA.shape[-1]} experts per token, expected "
+            f"{routing.top_k}, as its configuration says"
+        )
+    largest_TA = scores_TK.topk(routing.top_k, dim=-1)
     threshold_T1 = largest_TA.values[:, -1:] - _TIE_TOLERANCE
-    ordered_TA = expert_ids_TA.sort(dim=-1).values
+    ordered_TA = ids_TA.sort(dim=-1).values
     twice_T = (ordered_TA[:, 1:] == ordered_TA[:, :-1]).any(dim=-1)
-    wrong_T = (executed_TA < threshold_T1).any(dim=-1) | twice_T
+    wrong_T = (scores_TK.gather(-1, ids_TA) < threshold_T1).any(dim=-1) | twice_T
     if bool(wrong_T.any()):
         token = int(wrong_T.int().argmax())
         raise RoutingCheckError(
-            f"{layer}: {int(wrong_T.sum())} of {len(wrong_T)} tokens executed other experts than "
-            f"those of largest routing weight; the first executed {expert_ids_TA[token].tolist()}, "
-            f"expected {largest_TA.indices[token].tolist()}"
+            f"{routing.layer}: {int(wrong_T.sum())} of {len(wrong_T)} tokens executed other "
+            "experts than those that the family says are chosen; the first executed "
+            f"{ids_TA[token].tolist()}, expected {largest_TA.indices[token].tolist()}"
         )
+
+
+def _check_factors(routing: Routing) -> None:
+    """Compare within each token; a single expert's factor is compared between tokens instead."""
+    factors_TA = routing.factors_TA.float()
+    weights_TA = routing.weights_TK.gather(-1, routing.expert_ids_TA.long()).float()
+    dim = -1 if routing.top_k > 1 else 0
+    if dim == 0 and bool((factors_TA == 1).all()):
+        return  # normalised over one expert: it says nothing of the weights
+    found_TA = factors_TA / factors_TA.mean(dim=dim, keepdim=True)
+    expected_TA = weights_TA / weights_TA.mean(dim=dim, keepdim=True)
+    precision = min(routing.factors_TA.dtype, routing.matrix_KD.dtype, key=lambda d: d.itemsize)
+    allowed_TA = _FACTOR_TOLERANCE[precision] * (1 + expected_TA)
+    right_T = ((found_TA - expected_TA).abs() <= allowed_TA).all(dim=-1)  # not so for NaN
+    if not bool(right_T.all()):
+        token = int((~right_T).int().argmax())
+        raise RoutingCheckError(
+            f"{routing.layer}: on {int((~right_T).sum())} of {len(right_T)} tokens the outputs of "
+            "the executed experts are not in proportion to their routing weights; on the first "
+            f"the model used {_listed(factors_TA[token])}, the family says "
+            f"{_listed(weights_TA[token])} up to one factor; the gate is another than the family's"
+        )
+
+
+def _listed(values: torch.Tensor) -> str:
+    return ", ".join(f"{value:.3g}" for value in values.tolist())

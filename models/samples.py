@@ -1,19 +1,134 @@
-"""Samples as token ids: from the nano corpus, or from a JSON-lines file with a tokenizer."""
+"""Samples as token ids: from the nano corpus, or from the records of a source with a tokenizer.
 
-import json
+    records -- keep --> texts -- choose --> tokens -- cut, compare --> samples
+
+Every record is counted once on its way (:data:`COUNTED`). Only what is chosen is held in memory, as
+Arrow tables; and of a text no more than :data:`CHARACTERS_PER_TOKEN` characters are looked at for
+every token of the longest sample, so a book costs no more than its beginning.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from studies.sources import JsonlSamples
+import numpy as np
+import pyarrow as pa
+
+from models.choice import chosen_texts
+from models.readers import origin
+from models.tokens import Tokens, tokenize
+from studies.sources import FileSamples
 
 CORPUS_SPLITS = {"probe": "train", "validation": "validation"}
 # Without one of these the library makes a tokenizer that knows no word, and says nothing.
 VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+CHARACTERS_PER_TOKEN = 8  # three to five in practice
+TEXTS_AT_ONCE = 32
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("counted", pa.list_(pa.bool_())),
+    ]
+)
+COUNTED = {
+    "read": "records of the source that were read: the sum of the next eight",
+    "filtered_out": "without the text of `keep`",
+    "malformed": "not readable, or a field missing or not text",
+    "empty": "nothing but white space where tokens should count in the loss",
+    "too_short": "no token that could count in the loss",
+    "overlong": "longer than the longest sample, and dropped for it",
+    "duplicates": "the tokens of a sample before",
+    "not_chosen": "left over when samples were chosen at random",
+    "samples": "what is there now",
+    "cut": "samples that went on for longer",
+}
+FATES = tuple(COUNTED)[1:-1]
+Counts = dict[str, int]
+
+
+def read_samples(
+    source: FileSamples,
+    tokenizer: Any,
+    max_length: int,
+    commits: Mapping[str, str] | None = None,
+    *,
+    ended: bool = False,
+) -> tuple[pa.Table, Counts]:
+    """Samples of a file, a folder or a data set, and what became of its records.
+
+    `sample_id` is the position in the source; of a data set on the hub, in its stream. Samples
+    that are chosen at random come in the order of the choice, so fewer are the first of more;
+    others in the order of the source, which is read no further than it must be.
+
+    Parameters
+    ----------
+    source
+        Where the samples are, and which of them are taken.
+    tokenizer
+        As :func:`load_tokenizer` gives it.
+    max_length
+        Tokens of the longest sample.
+    commits
+        Commit of each data set on the hub, by `repository@revision`.
+    ended
+        Append the end-of-text token to what is not cut; this is how a model is tuned.
+
+    Returns
+    -------
+    tuple
+        A table of :data:`SCHEMA` and the counts of :data:`COUNTED`.
+
+    Raises
+    ------
+    ValueError
+        Naming the place of a sample that is malformed, empty or too short to have a loss, unless
+        the source drops those. Naming the source: it cannot be read, or holds no sample.
+    """
+    counts = dict.fromkeys(COUNTED, 0)
+
+    max_characters = CHARACTERS_PER_TOKEN * max_length
+    texts = chosen_texts(source, commits or {}, max_characters, counts)
+
+    def tokens() -> Iterator[Tokens]:
+        while batch := list(islice(texts, _room(source, counts))):
+            yield from tokenize(batch, tokenizer, max_length, ended=ended)
+
+    longer = f"a larger {'tuning' if ended else 'routing'}.max_length (now {max_length})"
+    table = _table(_usable(tokens(), source, counts, longer))
+    counts["not_chosen"] = counts["read"] - sum(counts[fate] for fate in FATES)
+    if not counts["samples"]:
+        raise ValueError(_nothing_found(source, counts))
+    return table, counts
+
+
+def instruction_samples(
+    source: FileSamples, tokenizer: Any, max_length: int, commits: Mapping[str, str] | None = None
+) -> tuple[list[dict[str, Any]], Counts]:
+    """Instructions with answers to tune a model on, and what became of the source's records.
+
+    As :func:`read_samples`, which see, with the end-of-text token after each answer.
+
+    Returns
+    -------
+    tuple
+        Samples (`sample_id`, `text`, `token_ids`, `counted`: the answer and its end alone, `ended`:
+        whether the end-of-text token is there), and the counts.
+    """
+    table, counts = read_samples(source, tokenizer, max_length, commits, ended=True)
+    samples = table.to_pylist()
+    for sample in samples:
+        sample["ended"] = sample["token_ids"][-1] == tokenizer.eos_token_id
+    return samples, counts
 
 
 def corpus_samples(
     corpus_folder: Path, domain: str, split: str, shuffle_answers: bool
-) -> list[dict[str, Any]]:
+) -> tuple[pa.Table, Counts]:
     """Samples of one domain of the nano corpus; only the answer token counts in the loss.
 
     Parameters
@@ -37,10 +152,12 @@ def corpus_samples(
             text = f"{row['prompt']} {row[answer]}"
             token_ids = tokenizer.encode(text, add_special_tokens=False)
             counted = [False] * (len(token_ids) - 1) + [True]
-            samples.append(_sample(row["sample_id"], text, token_ids, counted))
+            values = (row["sample_id"], text, token_ids, counted)
+            samples.append(dict(zip(SCHEMA.names, values, strict=True)))
     if not samples:
         raise ValueError(f"the nano corpus has no {split} samples in domain {domain!r}")
-    return samples
+    counts = dict.fromkeys(COUNTED, 0) | {"read": len(samples), "samples": len(samples)}
+    return pa.Table.from_pylist(samples, SCHEMA), counts
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -66,74 +183,65 @@ def load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def jsonl_samples(source: JsonlSamples, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
-    """Samples of a JSON-lines file; longer ones are cut to `max_length` tokens.
-
-    Without an answer field every token but the first counts in the loss (the first is predicted
-    from nothing); with one, only the answer's tokens do.
-
-    Raises
-    ------
-    ValueError
-        Naming file and line: not JSON, field missing or not text, too short to have a loss.
-        Naming the file: not UTF-8, or no sample at all.
-    """
-    samples: list[dict[str, Any]] = []
-    try:
-        with source.path.open(encoding="utf-8-sig") as file:  # some editors begin with a mark
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                if source.limit is not None and len(samples) == source.limit:
-                    break
-                samples.append(_jsonl_sample(line, number, source, tokenizer, max_length))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{source.path}: not UTF-8 text ({error.reason}); save the file as UTF-8 and run again"
-        ) from error
-    if not samples:
-        raise ValueError(f"{source.path}: no samples; expected one JSON object per line")
-    return samples
+# ---------------------------------------------------------------- from records to samples
 
 
-def _jsonl_sample(
-    line: str, number: int, source: JsonlSamples, tokenizer: Any, max_length: int
-) -> dict[str, Any]:
-    place = f"{source.path}, line {number}"
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{place}: not JSON ({error})") from error
-    text = _text_field(row, source.text_field, place)
-    token_ids = tokenizer.encode(text)
-    num_prompt = 1
-    if source.answer_field is not None:
-        answer = _text_field(row, source.answer_field, place)
-        num_prompt = len(token_ids)
-        text = f"{text} {answer}"
-        token_ids = tokenizer.encode(text)
-    token_ids = token_ids[:max_length]
-    if len(token_ids) <= num_prompt or num_prompt == 0:
-        raise ValueError(
-            f"{place}: {len(token_ids)} tokens, of which none can count in the loss; give longer "
-            f"samples or a larger routing.max_length (now {max_length})"
-        )
-    counted = [index >= num_prompt for index in range(len(token_ids))]
-    return _sample(number - 1, text, token_ids, counted)
+def _room(source: FileSamples, counts: Counts) -> int:
+    """How many texts to tokenize next: never more than there can still be samples."""
+    left = TEXTS_AT_ONCE if source.limit is None else source.limit - counts["samples"]
+    return min(left, TEXTS_AT_ONCE)
 
 
-def _text_field(row: Any, field: str, place: str) -> str:
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{place}: expected a text field {field!r}, found {found or 'nothing'}")
-    text: str = row[field]
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(
-            f"{place}: the field {field!r} holds half a character (a lone surrogate such as "
-            "\\ud83d); write the file again from the original text"
-        )
-    return text
+def _usable(
+    found: Iterable[Tokens], source: FileSamples, counts: Counts, longer: str
+) -> Iterator[Tokens]:
+    """Tokens that become samples; what becomes of the others is counted, or refused."""
+    seen: set[bytes] = set()
+    for tokens in found:
+        fate = _fate(tokens, source, seen)
+        if fate in ("empty", "too_short") and source.unusable == "refuse":
+            raise ValueError(
+                f"{tokens.text.place}: {len(tokens.token_ids)} tokens, of which none can count in "
+                f"the loss; give longer samples or {longer}"
+            )
+        counts[fate] += 1
+        if fate == "samples":
+            counts["cut"] += tokens.overlong
+            yield tokens
 
 
-def _sample(sample_id: int, text: str, token_ids: list[int], counted: list[bool]) -> dict[str, Any]:
-    return {"sample_id": sample_id, "text": text, "token_ids": token_ids, "counted": counted}
+def _fate(tokens: Tokens, source: FileSamples, seen: set[bytes]) -> str:
+    if tokens.text.blank:
+        return "empty"
+    if tokens.overlong and source.overlong == "drop":
+        return "overlong"
+    if not any(tokens.counted):
+        return "too_short"
+    if source.duplicates == "drop":
+        digest = hashlib.sha256(np.asarray(tokens.token_ids, np.int32).tobytes()).digest()
+        if digest in seen:
+            return "duplicates"
+        seen.add(digest)
+    return "samples"
+
+
+def _table(found: Iterator[Tokens]) -> pa.Table:
+    batches = []
+    while some := list(islice(found, TEXTS_AT_ONCE)):
+        columns = [
+            [tokens.text.number for tokens in some],
+            [tokens.text.text for tokens in some],
+            [tokens.token_ids for tokens in some],
+            [tokens.counted for tokens in some],
+        ]
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+        batches.append(pa.record_batch(arrays, schema=SCHEMA))
+    return pa.Table.from_batches(batches, SCHEMA)
+
+
+def _nothing_found(source: FileSamples, counts: Counts) -> str:
+    name, expected = origin(source)
+    if not counts["read"]:
+        return f"{name}: no samples; expected {expected}"
+    fates = [f"{counts[fate]} {fate.replace('_', ' ')}" for fate in FATES if counts[fate]]
+    return f"{name}: none of its {counts['read']} records is a sample ({', '.join(fates)})"

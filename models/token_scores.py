@@ -1,6 +1,6 @@
 """How likely a model finds single tokens, compared with what else could have stood there.
 
-Shapes: N texts, P positions, D hidden size, V vocabulary.
+Shapes: N texts, P positions, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -9,20 +9,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from models.batches import keep_nothing, length_batches, pad
+from models.batches import Batch, keep_nothing, pad
 from models.families.base import Family
+from models.forward import BatchSize, counted_logits, last_hidden, run_batches
 
-_MAX_LOGITS_PER_CHUNK = 1 << 25
 
-
-@torch.inference_mode()
 def token_scores(
     model: PreTrainedModel,
     family: Family,
     token_ids: Sequence[Sequence[int]],
     counted: Sequence[Sequence[bool]],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
 ) -> list[np.ndarray]:
     """Standardized log-probability of each counted token but the first, for N texts.
 
@@ -33,38 +31,37 @@ def token_scores(
     Parameters
     ----------
     model, family
-        As `models.extraction.load_checkpoint` returns them.
+        As `models.loading.load_checkpoint` returns them.
     token_ids
         Texts of at least two tokens.
     counted
         Which tokens are asked about; the first of a text never is.
     batch_size
-        Texts per forward pass; fewer where they are long.
+        Texts per forward pass; fewer where they are long, and where memory is short
+        (:func:`models.forward.run_batches`). `auto` finds how many by itself.
 
     Returns
     -------
     list of N arrays [counted tokens], float64
     """
-    lengths_N = np.array([len(ids) for ids in token_ids], dtype=np.int32)
+    nothing = keep_nothing(len(token_ids))
     scores: dict[int, np.ndarray] = {}
-    chunk = max(1, _MAX_LOGITS_PER_CHUNK // model.config.vocab_size)
-    for rows in length_batches(lengths_N, batch_size):
-        batch = pad(token_ids, counted, rows, "right", "all", keep_nothing(len(token_ids)))
-        batch = batch.to(model.device)
-        hidden_BTD = model.base_model(
-            input_ids=batch.input_ids_BT, attention_mask=batch.mask_BT.long(), use_cache=False
-        ).last_hidden_state
-        samples_P, positions_P = batch.counted_BT.nonzero(as_tuple=True)
-        found = [
-            _standardized(
-                family.logits(model, hidden_BTD[samples_P[part], positions_P[part] - 1]),
-                batch.input_ids_BT[samples_P[part], positions_P[part]],
-            )
-            for part in (slice(at, at + chunk) for at in range(0, len(samples_P), chunk))
-        ]
-        scores_P = torch.cat(found).cpu().numpy()
-        ends = np.cumsum(batch.counted_BT.sum(dim=1).cpu().numpy())
-        scores |= dict(zip(rows.tolist(), np.split(scores_P, ends[:-1]), strict=True))
+
+    @torch.inference_mode()
+    def measure(batch: Batch) -> dict[str, torch.Tensor]:
+        chunks = counted_logits(model, family, last_hidden(model, batch), batch)
+        return {"scores_P": torch.cat([_standardized(logits, ids) for _, ids, logits in chunks])}
+
+    for rows, results in run_batches(
+        np.array([len(ids) for ids in token_ids], dtype=np.int32),
+        batch_size,
+        model.device,
+        lambda rows: pad(token_ids, counted, rows, "right", "all", nothing),
+        measure,
+    ):
+        ends = np.cumsum([sum(map(bool, counted[row][1:])) for row in rows])
+        parts = np.split(results["scores_P"].numpy(), ends[:-1])
+        scores |= dict(zip(rows.tolist(), parts, strict=True))
     return [scores[row] for row in range(len(token_ids))]
 
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 
 # Names as the families in transformers write them; the first pattern that fits decides.
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("router", re.compile(r"\.(gate|router)\.(weight|bias|e_score_correction_bias)$")),
-    ("expert", re.compile(r"\.(experts|shared_experts?|mlp)\.")),
+    ("router", re.compile(r"\.(gate|router)(\.layer)?\.(weight|bias|e_score_correction_bias)$")),
+    ("expert", re.compile(r"\.(experts|shared_experts?|mlp|shared_mlp|block_sparse_moe)\.")),
     ("attention", re.compile(r"\.(self_attn|attention|attn)\.")),
 )
 OTHER = "other"

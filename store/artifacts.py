@@ -63,7 +63,11 @@ class Artifact(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """Reference to one checkpoint of a series; `digest` is None while it is only expected."""
+    """Reference to one checkpoint of a series; `digest` is None while it is only expected.
+
+    Of one that comes from a hub, `digest` is the commit, `pinned` the artifact that says which
+    files it has, and the files are there only while they are needed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,6 +77,8 @@ class Checkpoint(BaseModel):
     revision: str
     digest: str | None
     location: str
+    repository: str | None = None
+    pinned: Artifact | None = None
 
     @property
     def path(self) -> Path:
@@ -83,6 +89,26 @@ class Checkpoint(BaseModel):
         """A checkpoint is its weights, configuration and tokenizer, whatever it is called."""
         assert self.digest is not None, "an expected checkpoint has no identity yet"
         return {"checkpoint": self.digest}
+
+
+class Tokenizer(BaseModel):
+    """Reference to the tokenizer of a series; `digest` covers its files alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str | None
+    location: str
+    pinned: Artifact | None = None
+
+    @property
+    def path(self) -> Path:
+        """Folder with the tokenizer's files."""
+        return root() / self.location
+
+    def identity(self) -> dict[str, Any]:
+        """A tokenizer is its files, whichever checkpoint they lie beside."""
+        assert self.digest is not None, "an expected tokenizer has no identity yet"
+        return {"tokenizer": self.digest}
 
 
 def root() -> Path:

@@ -36,12 +36,15 @@ class SeriesArtifacts(TypedDict):
     tokens_seen: list[int | None]
     revisions: list[str]
     digests: list[str | None]
+    repositories: list[str | None]
     probes: Artifact
     loss_curve: Artifact | None
     routing: list[Artifact]
     pathways: list[Artifact]
     measures: list[Artifact]
     scores: list[Artifact]
+    tuned: list[dict[str, Artifact]]
+    ablation: dict[str, list[Artifact]]
     memorization: Artifact
     groups: Artifact
     drift: Artifact
@@ -179,6 +182,13 @@ def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:
         for artifact in [*measured, *(series["scores"][place : place + 1])]:
             for table_name, table in _own_tables(artifact):
                 yield table_name, _beside(table, **at)
+        for domain, artifact in (series["tuned"][place] if series["tuned"] else {}).items():
+            curve = _parquet(artifact, "tuning_loss")
+            names = ["tuning_step" if column == "step" else column for column in curve.column_names]
+            yield "tuning_loss", _beside(curve.rename_columns(names), domain=domain, **at)
+        for rank, scores in series["ablation"].items():
+            found = _parquet(scores[place], "benchmark_scores")
+            yield "ablation_scores", _beside(found, tuning_rank=int(rank), **at)
 
 
 def _own_tables(artifact: Artifact) -> Iterator[tuple[str, pa.Table]]:
@@ -204,6 +214,7 @@ def _checkpoint_table(series: SeriesArtifacts) -> pa.Table:
             "series": [series["name"]] * len(models),
             "step": series["steps"],
             "tokens_seen": pa.array(series["tokens_seen"], pa.int64()),
+            "repository": pa.array(series["repositories"], pa.string()),
             "revision": series["revisions"],
             "digest": series["digests"],
             **{column: [model[key] for model in models] for column, key in MODEL_COLUMNS.items()},
@@ -258,11 +269,17 @@ def _domain_row(domain: Domain, position: int) -> dict[str, Any]:
 def _artifacts_of(series: list[SeriesArtifacts]) -> list[Artifact]:
     found: dict[str, Artifact] = {}
     for one in series:
-        for value in one.values():
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, Artifact):
-                    found[item.fingerprint] = item
+        for artifact in _artifacts_in(list(one.values())):
+            found[artifact.fingerprint] = artifact
     return list(found.values())
+
+
+def _artifacts_in(value: Any) -> Iterator[Artifact]:
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value if isinstance(value, list) else value.values():
+            yield from _artifacts_in(item)
 
 
 def _artifact_rows(used: list[Artifact]) -> list[dict[str, Any]]:
@@ -303,8 +320,8 @@ def _digests_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         if "artifact" in value and "digest" in value:
             yield name, value["digest"]
-        elif set(value) == {"checkpoint"}:
-            yield name, value["checkpoint"]
+        elif set(value) in ({"checkpoint"}, {"tokenizer"}):
+            yield name, next(iter(value.values()))
         else:
             for key, item in value.items():
                 yield from _digests_in(item, f"{name}.{key}".lstrip("."))

@@ -1,14 +1,17 @@
 """Read a study file; whatever is wrong with it becomes one message for the person who wrote it."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from studies.overlay import OverlayError, lay_over
 from studies.spec import Study
 
+OVERLAYS = Path(__file__).parent / "overlays"
 MAX_NODES = 100_000  # of a study file, its aliases written out
 MAX_SHOWN = 200  # characters of a bad value in a message
 # What PyYAML lets through beside its own errors, say for the date 2020-99-99 or `!!bool maybe`.
@@ -19,13 +22,16 @@ class StudyError(ValueError):
     """A study that cannot be read; the message is for the person who wrote the file."""
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path, overlays: Sequence[str | Path] = ()) -> Study:
     """Read and check a study file.
 
     Parameters
     ----------
     path
         A YAML file, or the name of a study that ships with grokpath (`nano`, `smoke`).
+    overlays
+        YAML files, or names of overlays that ship with grokpath, laid over it one after the other
+        (:mod:`studies.overlay`). Relative paths in them start at the study file too.
 
     Raises
     ------
@@ -33,9 +39,9 @@ def load_study(path: str | Path) -> Study:
         With one message that names the file, each bad field, what was found and what is allowed.
     """
     file = _find(path)
-    raw = _read(file)
-    if not isinstance(raw, dict):
-        raise StudyError(f"{file}: expected a mapping of fields, found {type(raw).__name__}")
+    raw = _read_extended(file)
+    for overlay in overlays:
+        raw = _laid_over(raw, _find_overlay(overlay))
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -109,6 +115,50 @@ def _read(file: Path) -> Any:
         raise StudyError(f"{file}: not readable as YAML: {error}") from error
     except OSError as error:
         raise StudyError(f"{file}: cannot be opened: {error.strerror}") from error
+
+
+def _read_extended(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's own data, over those of the study that it extends."""
+    if file in above:
+        raise StudyError(f"{file}: extends itself, by way of {', '.join(map(str, above))}")
+    raw = _read_mapping(file)
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise StudyError(f"{file}: extends: expected the name of a study file, found {base!r}")
+    beside = file.parent / base
+    data = _read_extended(beside if beside.is_file() else _find(base), (*above, file))
+    try:
+        merged: dict[str, Any] = lay_over(data, raw)
+    except OverlayError as error:
+        raise StudyError(f"{file}: {error}") from error
+    return merged
+
+
+def _laid_over(raw: dict[str, Any], overlay: Path) -> dict[str, Any]:
+    try:
+        merged: dict[str, Any] = lay_over(raw, _read_mapping(overlay))
+    except OverlayError as error:
+        raise StudyError(f"{overlay}: {error}") from error
+    return merged
+
+
+def _find_overlay(path: str | Path) -> Path:
+    shipped = {file.stem: file for file in sorted(OVERLAYS.glob("*.yaml"))}
+    if Path(path).is_file() or str(path) not in shipped:
+        near = difflib.get_close_matches(str(path), shipped, n=1)
+        if not Path(path).exists() and near:
+            raise StudyError(f"{path}: no such overlay; did you mean {near[0]!r}?")
+        return Path(path)
+    return shipped[str(path)]
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    raw = _read(file)
+    if not isinstance(raw, dict):
+        raise StudyError(f"{file}: expected a mapping of fields, found {type(raw).__name__}")
+    return raw
 
 
 def _find(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from studies.base import AutoOrPositive, AutoOrWhole, Frozen, Seed, Share
+from studies.base import AutoOrPositive, AutoOrWhole, Frozen, Seed, Share, unique
 
 
 class RoutingSpec(Frozen):
@@ -133,11 +133,6 @@ class SensitivitySpec(Frozen):
         default=4000, ge=100, description="Pairs sampled per mean, the same for every setting."
     )
     seed: Seed = Field(default=0, description="Seed of the pair sample; a second sample has + 1.")
-    tuning_ranks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(),
-        description="LoRA ranks that accuracy is measured with beside the study's own; 0 scores "
-        "without tuning. Each tunes and scores every checkpoint again.",
-    )
 
     @field_validator("epsilons", "deltas")
     @classmethod
@@ -179,6 +174,20 @@ class TuningSpec(Frozen):
         default="float32", description="Of the frozen weights; the adapter is float32."
     )
     seed: Seed = 0
+
+
+class AblationSpec(Frozen):
+    """Under what else every checkpoint is tuned and scored, to see whether the relations stay."""
+
+    tuning_ranks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="LoRA ranks beside the study's own; 0 scores without tuning."
+    )
+
+    @field_validator("tuning_ranks")
+    @classmethod
+    def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        unique("rank", [str(rank) for rank in ranks])
+        return ranks
 
 
 class EvaluationSpec(Frozen):

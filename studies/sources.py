@@ -56,14 +56,21 @@ class LocalSource(Frozen):
 class HubSource(Frozen):
     """Revisions of a repository on the Hugging Face hub, named `step<N>-tokens<M>[K|M|B|T]`.
 
-    Taken are the listed `revisions`; or those between `first_step` and `last_step`; or, of these,
-    `count` that are as evenly spaced as can be. Each revision is resolved to a commit once.
+    Taken are the listed `revisions` or `steps`; or those between `first_step` and `last_step`; or,
+    of these, `count` that are as evenly spaced as can be. Each revision is resolved to a commit
+    once.
     """
 
     kind: Literal["hub"] = "hub"
     repository: Repository
     revisions: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Names of the branches."
+    )
+    steps: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="Steps of the branches, whatever else they say."
+    )
+    prefix: str = Field(
+        default="", description="What branches are called before `step`, such as `stage1-`."
     )
     count: int | None = Field(default=None, ge=2, description="So many, equidistant in steps.")
     first_step: int | None = Field(default=None, ge=0, description="None before this step.")
@@ -72,14 +79,21 @@ class HubSource(Frozen):
         default=False, description="Admit two revisions with the same weights, byte for byte."
     )
 
+    @field_validator("steps")
+    @classmethod
+    def _steps_rise(cls, steps: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if steps is None else strictly_rising(steps)
+
     @model_validator(mode="after")
     def _one_way_to_choose(self) -> Self:
         if self.revisions is not None:
             unique("revision", list(self.revisions))
-            if (self.count, self.first_step, self.last_step) != (None, None, None):
-                raise ValueError(
-                    "revisions are listed, so count, first_step and last_step must be left out"
-                )
+        by_range = (self.count, self.first_step, self.last_step) != (None, None, None)
+        if (self.revisions is not None) + (self.steps is not None) + by_range > 1:
+            raise ValueError(
+                "choose revisions in one way: `revisions`, or `steps`, or `count`, `first_step` "
+                "and `last_step`"
+            )
         if None not in (self.first_step, self.last_step) and self.first_step > self.last_step:  # type: ignore[operator]
             raise ValueError(f"first_step {self.first_step} is above last_step {self.last_step}")
         return self

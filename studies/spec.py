@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from studies.base import Frozen, Slug, StudyName, unique
 from studies.frozen_router import FrozenRouterSpec
 from studies.settings import (
+    AblationSpec,
     AnalysisSpec,
     BoundSpec,
     ContaminationSpec,
@@ -131,6 +132,7 @@ class Study(Frozen):
         description="Instruction tuning before the benchmarks; null scores checkpoints as they are "
         "(zero-shot).",
     )
+    ablation: AblationSpec = AblationSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     analysis: AnalysisSpec = AnalysisSpec()
     bound: BoundSpec = BoundSpec()
@@ -193,13 +195,18 @@ class Study(Frozen):
                 )
 
     def _check_tuning(self) -> None:
-        ranks = () if self.sensitivity is None else self.sensitivity.tuning_ranks
-        if self.tuning is None and not any(ranks):
-            return
+        ranks = self.ablation.tuning_ranks
         if self.tuning is None:
+            if ranks:
+                raise ValueError(
+                    f"ablation.tuning_ranks is {list(ranks)}, but the study has no `tuning` whose "
+                    "rank could be changed"
+                )
+            return
+        if self.tuning.rank in ranks:
             raise ValueError(
-                f"sensitivity.tuning_ranks is {list(ranks)}, but the study has no `tuning` whose "
-                "rank could be changed"
+                f"ablation.tuning_ranks names {self.tuning.rank}, which is the study's own rank; "
+                "leave it out"
             )
         if not any(domain.tuning for domain in self.domains):
             raise ValueError(

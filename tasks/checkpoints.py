@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 
 from store import artifacts
-from store.artifacts import Artifact, Checkpoint
+from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import Label
 from studies.base import checkpoint_name
 from studies.nano_model import CorpusSpec, PretrainingSpec
@@ -162,6 +162,13 @@ def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
     ]
     _refuse_twins(checkpoints)
     return checkpoints
+
+
+def local_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer that lies beside the weights of a checkpoint."""
+    from models.digest import tokenizer_digest
+
+    return Tokenizer(digest=tokenizer_digest(checkpoint.path), location=checkpoint.location)
 
 
 def _refuse_twins(checkpoints: list[Checkpoint]) -> None:

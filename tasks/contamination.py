@@ -13,14 +13,16 @@ from studies.spec import Benchmark
 from tasks.step import step
 
 
-@step("contamination", version=2, run_name="contamination {label}")
+@step("contamination", version=3, run_name="contamination {label}")
 def find_contamination(
     out: Path,
     *,
     label: Label,
     last: Checkpoint,
     benchmarks: dict[str, list[Benchmark]],
+    definitions: dict[str, str],
     items: Artifact | None,
+    commits: dict[str, str],
     evaluation: EvaluationSpec,
     contamination: ContaminationSpec,
     runtime: Runtime,
@@ -28,8 +30,9 @@ def find_contamination(
     """Score every benchmark document with Min-K%++ under the last checkpoint; mark the highest.
 
     Writes contamination.parquet (score, marked, removed, by document) and documents.parquet (their
-    texts). With `removed_share` 0 no model is loaded. Costs seconds per nano series. Runs again
-    when the checkpoint, the benchmarks or the settings change.
+    texts). `definitions` and `commits` are those of the benchmarks and their data. With
+    `removed_share` 0 no model is loaded. Costs seconds per nano series. Runs again when the
+    checkpoint, the benchmarks or the settings change.
     """
     from evals.harness import document_texts
     from metrics.contamination import contaminated, min_k_score
@@ -41,8 +44,9 @@ def find_contamination(
     domains = {b.name: domain for domain, chosen in benchmarks.items() for b in chosen}
     documents = document_texts(
         [one for chosen in benchmarks.values() for one in chosen],
-        include_path=evaluation.tasks_folder or (items.path if items is not None else None),
+        include_path=items.path if items is not None else None,
         settings=evaluation,
+        commits=commits,
     )
     rows = [
         {

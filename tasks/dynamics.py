@@ -1,14 +1,16 @@
 """What only a whole series shows: drift of the routing, and how the weights settle."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from store.artifacts import Artifact, Checkpoint
+from store.artifacts import Artifact
 from store.identity import Label
 from store.tensors import load_tokens
 from studies.settings import Runtime
+from tasks.routing import WEIGHT_NORMS
 from tasks.step import step
 from tasks.workers import report
 
@@ -83,31 +85,23 @@ def measure_drift(
     return {}
 
 
-@step("router-dynamics", version=2, run_name="router dynamics {label}")
+@step("router-dynamics", version=3, run_name="router dynamics {label}")
 def measure_dynamics(
-    out: Path, *, label: Label, checkpoints: list[Checkpoint], runtime: Runtime
+    out: Path, *, label: Label, steps: list[int], routing: list[Artifact], runtime: Runtime
 ) -> dict[str, Any]:
-    """Norms of router, expert and attention weights over a series, without loading a model.
+    """How the norms of router, expert and attention weights settle over a series.
 
     Writes parameter_norms.parquet and router_dynamics.parquet (arXiv 2506.21551, App. D). Costs
-    milliseconds per nano checkpoint; at full size it is bound by reading the files once.
+    milliseconds: the norms were taken when the checkpoint's weights were at hand.
     """
     from metrics.router_dynamics import router_dynamics
-    from models.weight_norms import weight_norms
     from store.schemas import write_rows
 
-    norms: list[dict[str, Any]] = []
-    for number, checkpoint in enumerate(checkpoints):
-        norms += [
-            {
-                "step": checkpoint.step,
-                "kind": kind,
-                "norm": found.norm,
-                "num_parameters": found.num_parameters,
-            }
-            for kind, found in weight_norms(checkpoint.path).items()
-        ]
-        report(number + 1, len(checkpoints))
+    norms: list[dict[str, Any]] = [
+        {"step": training_step, "kind": kind, **found}
+        for training_step, artifact in zip(steps, routing, strict=True)
+        for kind, found in json.loads((artifact.path / WEIGHT_NORMS).read_text()).items()
+    ]
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in norms):
         curve = [row for row in norms if row["kind"] == kind]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from store import artifacts
-from store.artifacts import Artifact, Checkpoint
+from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import fingerprint
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Planned:
     label: str
     checkpoint: Checkpoint | None
     artifact: Artifact | None
+    inputs: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What it would be given: artifacts, or what is planned in their place."""
 
     def result(self) -> Artifact | None:
         """The artifact, when it is there; stands in for a future's result."""
@@ -52,7 +54,8 @@ class Plan:
                 artifact = None  # it will be made again
         if artifact and step.still_holds and not _holds(step.still_holds, artifact, resolved):
             artifact = None
-        planned = Planned(step.name, step.label(inputs), inputs.get("checkpoint"), artifact)
+        checkpoint = inputs.get("checkpoint")
+        planned = Planned(step.name, step.label(inputs), checkpoint, artifact, resolved)
         self.entries.append(planned)
         return planned
 
@@ -109,7 +112,7 @@ def _resolve(value: Any) -> Any:
 
 
 def _has_missing(value: Any) -> bool:
-    if isinstance(value, Checkpoint):
+    if isinstance(value, Checkpoint | Tokenizer):
         return value.digest is None
     if isinstance(value, dict):
         return any(_has_missing(item) for item in value.values())

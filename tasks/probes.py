@@ -6,61 +6,73 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.artifacts import Artifact, Checkpoint
+from store.artifacts import Artifact, Tokenizer
 from store.identity import Label
 from studies.settings import Runtime
-from studies.sources import CorpusSamples, FileSamples, JsonlSamples
+from studies.sources import CorpusSamples, FileSamples
 from tasks.step import step
 
+Sources = dict[str, dict[str, CorpusSamples | FileSamples]]
+
+NAMES = (("domain", pa.string()), ("split", pa.string()))
 MIN_PROBES = 2
 
-SCHEMA = pa.schema(
-    [
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("sample_id", pa.int64()),
-        ("text", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("counted", pa.list_(pa.bool_())),
-    ]
-)
 
-
-@step("probes", version=1, run_name="probes {label}")
+@step("probes", version=2, run_name="probes {label}")
 def collect_probes(
     out: Path,
     *,
     label: Label,
-    samples: dict[str, dict[str, CorpusSamples | FileSamples]],
+    samples: Sources,
     max_length: int,
     corpus: Artifact | None,
     shuffle_answers: bool,
-    tokenizer: Checkpoint | None,
+    tokenizer: Tokenizer | None,
+    commits: dict[str, str],
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Tokenize the samples of every domain, by split (`probe`, `validation`).
 
-    Writes probes.parquet: one row per sample with token ids and which of them count in the loss.
-    Reads the corpus, or JSON-lines files with the tokenizer of the first checkpoint. Costs seconds.
+    Writes probes.parquet: one row per sample with token ids and which of them count in the loss;
+    and probe_counts.parquet: what became of each source's records (`models.samples.COUNTED`).
+    Reads the corpus; or files and data sets on the hub (each at its commit, by
+    `repository@revision`) with the tokenizer. Costs seconds, a data set on the hub the time that
+    its samples take to come; less than 1 GiB of memory for 10,000 samples of 2048 tokens. Runs
+    again when a file, a commit, the tokenizer or the choice among the samples changes.
     """
-    from models.samples import corpus_samples, jsonl_samples, load_tokenizer
+    from models.samples import COUNTED, SCHEMA, corpus_samples, load_tokenizer, read_samples
 
-    rows: list[dict[str, Any]] = []
     text_tokenizer = load_tokenizer(tokenizer.path) if tokenizer is not None else None
-    for domain, splits in samples.items():
-        for split, source in splits.items():
-            if isinstance(source, JsonlSamples):
-                found = jsonl_samples(source, text_tokenizer, max_length)
-            else:
+    totals, counted = dict.fromkeys(samples, 0), []
+    with pq.ParquetWriter(
+        out / "probes.parquet", pa.schema([*NAMES, *SCHEMA]), compression="zstd"
+    ) as writer:
+        for domain, split, source in _one_by_one(samples):
+            if isinstance(source, CorpusSamples):
                 assert corpus is not None, "the study's check admits corpus samples to nano only"
-                found = corpus_samples(corpus.path, domain, split, shuffle_answers)
-            rows += [{"domain": domain, "split": split, **sample} for sample in found]
-            if split == "probe" and len(found) < MIN_PROBES:
+                found, counts = corpus_samples(corpus.path, domain, split, shuffle_answers)
+            else:
+                found, counts = read_samples(source, text_tokenizer, max_length, commits)
+            if split == "probe" and found.num_rows < MIN_PROBES:
                 raise ValueError(
-                    f"domain {domain!r} has {len(found)} probe sample, expected at least "
+                    f"domain {domain!r} has {found.num_rows} probe sample, expected at least "
                     f"{MIN_PROBES}: pathways are compared between samples; give it more"
                 )
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, out / "probes.parquet", compression="zstd")
-    counts = {domain: sum(row["domain"] == domain for row in rows) for domain in samples}
-    return {"num_samples": counts}
+            writer.write_table(_named(found, domain, split))
+            counted.append({"domain": domain, "split": split, **counts})
+            totals[domain] += found.num_rows
+    schema = pa.schema([*NAMES, *((name, pa.int64()) for name in COUNTED)])
+    pq.write_table(pa.Table.from_pylist(counted, schema), out / "probe_counts.parquet")
+    return {"num_samples": totals}
+
+
+def _one_by_one(samples: Sources) -> list[tuple[str, str, CorpusSamples | FileSamples]]:
+    return [
+        (domain, split, samples[domain][split]) for domain in samples for split in samples[domain]
+    ]
+
+
+def _named(found: pa.Table, domain: str, split: str) -> pa.Table:
+    for at, ((name, kind), value) in enumerate(zip(NAMES, (domain, split), strict=True)):
+        found = found.add_column(at, name, pa.repeat(pa.scalar(value, kind), found.num_rows))
+    return found

@@ -1,7 +1,9 @@
 """Routing: every probe sample through one checkpoint."""
 
+import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from models.families.base import Family
 
 ROUTER_WEIGHTS = "router_weights.npy"
+WEIGHT_NORMS = "weight_norms.json"
 
 
 def _is_whole(path: Path) -> bool:
@@ -41,7 +44,7 @@ def _is_whole(path: Path) -> bool:
 
 @step(
     "routing",
-    version=2,
+    version=3,
     run_name="routing {checkpoint.series} {checkpoint.revision}",
     resumable=True,
 )
@@ -52,13 +55,15 @@ def extract_routing(
 
     Writes <domain>.<split>.npz (:class:`store.tensors.RoutingTensors`), of the probe samples also
     <domain>.tokens.npz (TokenRouting) and <domain>.tangent.npz (TangentKernel, where experts are
-    gated MLPs), and router_weights.npy [L, K, D] float32. Loads the model once. Costs about half a
-    second per nano checkpoint. A killed attempt goes on with the domains it lacks. The self-check
-    of the routing runs before anything is written (:func:`models.extraction.extract`).
+    gated MLPs), router_weights.npy [L, K, D] float32, and weight_norms.json (L2 norm and number of
+    parameters by kind). Loads the model once. Costs about half a second per nano checkpoint. A
+    killed attempt goes on with the domains it lacks. The self-check of the routing runs before
+    anything is written (:func:`models.extraction.extract`).
     """
     from models.batches import choose_kept
     from models.extraction import extract, load_checkpoint, router_weights
     from models.families.registry import describe
+    from models.weight_norms import weight_norms
 
     model, family, device = load_checkpoint(
         checkpoint.path, runtime.device, routing.dtype, routing.virtual_experts
@@ -118,6 +123,8 @@ def extract_routing(
         mean_losses.setdefault(domain, {})[split] = float(losses_N.mean())
         report(number + 1, len(groups), domain)
     np.save(out / ROUTER_WEIGHTS, router_weights(model, family))
+    norms = {kind: asdict(norm) for kind, norm in weight_norms(checkpoint.path).items()}
+    (out / WEIGHT_NORMS).write_text(json.dumps(norms, indent=1), encoding="utf-8")
     return {"model": describe(model, family), "mean_losses": mean_losses, "device": device}
 
 

@@ -17,7 +17,7 @@ from tasks.workers import report
 PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 
 
-@step("sensitivity", version=3, run_name="sensitivity")
+@step("sensitivity", version=4, run_name="sensitivity")
 def try_settings(
     out: Path,
     *,
@@ -27,15 +27,22 @@ def try_settings(
     pathways: PathwaysSpec,
     analysis: AnalysisSpec,
     sensitivity: SensitivitySpec,
+    tuning_rank: int,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Correlate monitors with accuracy under other thresholds, units, pairs, groups and documents.
+    """Correlate monitors with accuracy under other settings than the study's own.
 
-    Writes sensitivity.parquet. Costs some ten seconds per nano series. Runs again when a curve, a
-    routing or the settings change.
+    Varied are thresholds, units, pairs, groups, documents, and tuning (`tuning_rank` is the
+    study's own LoRA rank, 0 without tuning). Writes sensitivity.parquet. Costs some ten seconds
+    per nano series. Runs again when a curve, a routing or the settings change.
     """
     from metrics.monitors import control_level, controls_of
-    from metrics.sensitivity import curve_trials, distance_trials, sensitivity_rows
+    from metrics.sensitivity import (
+        curve_trials,
+        distance_trials,
+        sensitivity_rows,
+        tuning_trials,
+    )
     from store.schemas import write_rows
 
     curves = pq.read_table(monitors.path / "curves.parquet").to_pandas()
@@ -63,6 +70,7 @@ def try_settings(
                     seed=sensitivity.seed,
                 ),
                 *curve_trials(known, true, clean, analysis.moving_average_window),
+                *tuning_trials(known, tuning_rank, true, _ablated(one, domain, benchmark)),
                 *_memorization_trials(one, domain, true, pathways, sensitivity),
             ]
             rows += sensitivity_rows(
@@ -83,6 +91,24 @@ def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> pd.DataF
         for training_step, artifact in zip(steps, artifacts, strict=True)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> dict[int, pd.Series]:
+    """Accuracy by step under each other rank, over the documents that the study's own counts."""
+    if not one["ablation"]:
+        return {}
+    found = pq.read_table(one["contamination"].path / "contamination.parquet").to_pandas()
+    found = found[(found["domain"] == domain) & (found["benchmark"] == benchmark)]
+    counted = set(found.loc[~found["removed"], "document_id"])
+    curves = {}
+    for rank, scores in one["ablation"].items():
+        values = []
+        for artifact in scores:
+            rows = pq.read_table(artifact.path / "benchmark_documents.parquet").to_pandas()
+            rows = rows[(rows["domain"] == domain) & (rows["benchmark"] == benchmark)]
+            values.append(rows.loc[rows["document_id"].isin(counted), "correct"].mean())
+        curves[int(rank)] = pd.Series(values, index=one["steps"], dtype=float)
+    return curves
 
 
 def _memorization_trials(

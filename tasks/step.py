@@ -18,13 +18,13 @@ What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import allow_failure, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
@@ -36,6 +36,7 @@ from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
 from tasks import workers
+from tasks.downloads import bring_inputs
 from tasks.plan import Planned, current_plan
 
 Body = Callable[..., dict[str, Any]]
@@ -93,15 +94,19 @@ class Step:
             result_serializer="json",
         )
 
-    def submit(self, **inputs: Any) -> "PrefectFuture[Artifact] | Planned":
+    def submit(
+        self, *, after: Sequence[Any] = (), **inputs: Any
+    ) -> "PrefectFuture[Artifact] | Planned":
         """Hand the step to Prefect; futures among the inputs are waited for and resolved.
 
-        Inside :func:`tasks.plan.planning` nothing is handed over; the plan learns of it.
+        So are those in `after`, whether they succeed or fail. Inside :func:`tasks.plan.planning`
+        nothing is handed over; the plan learns of it.
         """
         plan = current_plan()
         if plan is not None:
             return plan.look_up(self, inputs)
-        return self.task.with_options(result_storage=artifacts.artifacts_root()).submit(**inputs)
+        storing = self.task.with_options(result_storage=artifacts.artifacts_root())
+        return storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
 
     def run(self, **inputs: Any) -> Artifact:
         """Make the artifact, or find it made; what the Prefect task does when it has no result."""
@@ -160,6 +165,7 @@ class Step:
             self.label(inputs),
             str(artifacts.root()),
         )
+        bring_inputs(inputs, runtime)
         answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **inputs})
         return answer
 

@@ -1,15 +1,39 @@
 """What every test needs: a data folder of its own, quiet servers, repeatable hypothesis."""
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.loopback_hub import LoopbackHub
 
 # Before Prefect is imported anywhere: no telemetry, and no waiting for logs that nobody reads.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+# huggingface_hub and datasets copy these into constants when they are imported, and worker
+# processes inherit them: so there is one hub for the whole session, named before either can be
+# imported, and nothing of the user's own cache or token is seen.
+HUB = LoopbackHub()
+HF_HOME = Path(tempfile.mkdtemp(prefix="grokpath-hf-home-"))
+atexit.register(shutil.rmtree, HF_HOME, ignore_errors=True)
+assert "huggingface_hub" not in sys.modules, "huggingface_hub was imported before its endpoint"
+for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING"))]:
+    del os.environ[name]
+os.environ |= {
+    "HF_ENDPOINT": HUB.endpoint,
+    "HF_HOME": str(HF_HOME),
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
@@ -21,6 +45,18 @@ def root(tmp_path, monkeypatch):
     folder = tmp_path / "data"
     monkeypatch.setenv("GROKPATH_ROOT", str(folder))
     return folder
+
+
+@pytest.fixture
+def hub():
+    """An empty model hub on loopback, which huggingface_hub and datasets take for the real one."""
+    from huggingface_hub import HfFileSystem
+
+    HUB.clear()
+    HfFileSystem.clear_instance_cache()  # it keeps listings of repositories by name
+    yield HUB
+    HUB.clear()
+    shutil.rmtree(HF_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What grokpath has to know about a family of mixture-of-experts models.
 
-Shape suffixes: T tokens, K experts, A experts executed per token, D hidden size, V vocabulary.
+Shape suffixes: T tokens, K experts, A experts executed per token, D hidden size, V vocabulary,
+I neurons of an expert.
 """
 
 from abc import ABC, abstractmethod
@@ -25,11 +26,17 @@ class MoeLayer:
     experts
         Module that is called with the ids of the experts to execute; None where experts are
         virtual.
+    top_k
+        Experts executed per token.
+    place
+        Where the router logits stand in what the router returns.
     """
 
     name: str
     router: nn.Module
     experts: nn.Module | None
+    top_k: int
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,20 @@ class ExpertWeights:
     down_KDI: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What the experts of a layer were asked to do: ids [T, A], and the factor of each output."""
+
+    ids_TA: torch.Tensor
+    factors_TA: torch.Tensor
+
+
 class Family(ABC):
     """How to read the routing of one family; subclasses say where things are.
 
     The defaults fit families whose router is a linear map followed by a softmax over all experts.
-    A family with sigmoid gates overrides :meth:`routing_weights`; one that scales its logits
-    overrides :meth:`logits`; dense layers simply do not appear in :meth:`moe_layers`.
+    Dense layers simply do not appear in :meth:`moe_layers`. What a subclass says is compared with
+    what the model executed before anything is kept (:mod:`models.routing_check`).
 
     Attributes
     ----------
@@ -61,12 +76,12 @@ class Family(ABC):
         """Mixture-of-experts layers, first to last."""
 
     @abstractmethod
-    def router_logits(self, args: tuple[Any, ...], output: Any) -> torch.Tensor:
+    def router_logits(self, layer: MoeLayer, args: tuple[Any, ...], output: Any) -> torch.Tensor:
         """Raw router logits [T, K] from what the router was called with and what it returned."""
 
     @abstractmethod
-    def executed_experts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-        """Ids [T, A] of the executed experts in what the experts module was called with."""
+    def executed(self, layer: MoeLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executed:
+        """Experts that ran, from what the experts module was called with."""
 
     @abstractmethod
     def router_weight(self, router: nn.Module) -> torch.Tensor:
@@ -75,6 +90,10 @@ class Family(ABC):
     @abstractmethod
     def top_k(self, model: PreTrainedModel) -> int:
         """Experts executed per token."""
+
+    def router_bias(self, router: nn.Module) -> torch.Tensor | None:
+        """Bias [K] that the router adds to its logits; None without one."""
+        return None
 
     def block_input(self, args: tuple[Any, ...]) -> torch.Tensor | None:
         """Input [T, D] of the layer's block, given what its router was called with."""
@@ -85,12 +104,17 @@ class Family(ABC):
         """Weights of the layer's experts; None where they have another form."""
         return None
 
-    def routing_weights(self, router_logits_TK: torch.Tensor) -> torch.Tensor:
+    def routing_weights(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
         """Routing weights [T, K]: softmax over all experts, before top-k, in float32.
 
-        arXiv 2506.21551, sec. 4.1.
+        arXiv 2506.21551, sec. 4.1. A family with another gate keeps the sense of it: rows sum to
+        1, and the factors of the executed experts stand to each other as their weights.
         """
         return router_logits_TK.float().softmax(dim=-1)
+
+    def selection_scores(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
+        """Scores [T, K] of which the model executes the largest; -inf where it may not choose."""
+        return self.routing_weights(layer, router_logits_TK)
 
     def logits(self, model: PreTrainedModel, hidden_TD: torch.Tensor) -> torch.Tensor:
         """Next-token logits [T, V] of final hidden states."""

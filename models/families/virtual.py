@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from models.families.base import Family, MoeLayer
+from models.families.base import Executed, Family, MoeLayer
 
 _TINY = 1e-30  # a layer may be silent on a token; its mass is then spread evenly
 
@@ -29,7 +29,7 @@ class VirtualFamily(Family):
     def moe_layers(self, model: PreTrainedModel) -> list[MoeLayer]:
         """Gated MLPs in the order of the layers; what is read is what enters `down_proj`."""
         layers = [
-            MoeLayer(f"{name}.down_proj", module.down_proj, None)
+            MoeLayer(f"{name}.down_proj", module.down_proj, None, self.top_k(model))
             for name, module in model.named_modules()
             if all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj"))
         ]
@@ -38,14 +38,14 @@ class VirtualFamily(Family):
             layer.router.gate_proj_weight = _gate_of(model, layer.name)
         return layers
 
-    def router_logits(self, args: tuple[Any, ...], output: Any) -> torch.Tensor:
+    def router_logits(self, layer: MoeLayer, args: tuple[Any, ...], output: Any) -> torch.Tensor:
         """Logarithm of each block's share of the activation mass, so that softmax gives it back."""
         masses_TI = args[0].reshape(-1, args[0].shape[-1]).float().abs()
         blocks = masses_TI.tensor_split(self._num_blocks(masses_TI.shape[-1]), dim=-1)
         masses_TK = torch.stack([block.sum(dim=-1) for block in blocks], dim=-1) + _TINY
         return (masses_TK / masses_TK.sum(dim=-1, keepdim=True)).clamp_min(_TINY).log()
 
-    def executed_experts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    def executed(self, layer: MoeLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executed:
         """Nothing chooses among virtual experts."""
         raise NotImplementedError("a dense model executes all of its neurons")
 

@@ -62,8 +62,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[[int], OlmoeForCausalLM]:
-    def make(seed: int) -> OlmoeForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[..., OlmoeForCausalLM]:
+    def make(seed: int, max_length: int = 32) -> OlmoeForCausalLM:
         torch.manual_seed(seed)
         config = OlmoeConfig(
             vocab_size=len(tokenizer),
@@ -74,7 +74,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[[int], OlmoeForCa
             num_key_value_heads=2,
             num_experts=4,
             num_experts_per_tok=2,
-            max_position_embeddings=32,
+            max_position_embeddings=max_length,
             initializer_range=0.5,
             pad_token_id=0,
             eos_token_id=1,

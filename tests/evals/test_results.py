@@ -8,6 +8,12 @@ from studies.spec import Benchmark
 
 class ExactTask:
     OUTPUT_TYPE = "generate_until"
+    DATASET_PATH = "somebody/quiz"
+    DATASET_NAME = None
+    commit = "c" * 40
+
+    def get_config(self, key: str) -> dict:
+        return {"metadata": {"version": 2.0}}[key]
 
 
 def outcome(values: list[object]) -> dict:
@@ -18,6 +24,9 @@ def outcome(values: list[object]) -> dict:
             "target": "yes",
             "filtered_resps": [f"answer {i}"],
             "filter": "none",
+            "doc_hash": f"doc{i}",
+            "prompt_hash": f"prompt{i}",
+            "target_hash": f"target{i}",
             "score": value,
         }
         for i, value in enumerate(values)
@@ -40,6 +49,20 @@ def test_numbers_by_hand() -> None:
         "target": ["yes"] * 4,
         "response": ["answer 0", "answer 1", "answer 2", "answer 3"],
     }
+
+
+def test_a_result_says_which_data_it_stands_on() -> None:
+    result = read_result(QUIZ, ExactTask(), outcome([1, 0]))
+    assert (result.dataset, result.commit, result.version) == ("somebody/quiz", "c" * 40, "2.0")
+    again = read_result(QUIZ, ExactTask(), outcome([0, 0]))
+    assert again.documents_digest == result.documents_digest
+    fewer = read_result(QUIZ, ExactTask(), outcome([1]))
+    assert fewer.documents_digest != result.documents_digest
+    for part in ("doc", "prompt", "target"):
+        other = outcome([1, 0])
+        other["samples"]["quiz"][1][f"{part}_hash"] = "changed"
+        changed = read_result(QUIZ, ExactTask(), other)
+        assert changed.documents_digest != result.documents_digest
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, (1, 0), None, "1"])

@@ -5,7 +5,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import batches, extraction
 from models.extraction import RoutingCheckError, extract, load_checkpoint
 from models.families.olmoe import OlmoeFamily
 
@@ -74,18 +73,6 @@ def test_order_of_samples_does_not_matter(model, samples):
         mixed.routing_weights_NLK, straight.routing_weights_NLK[order], atol=1e-6
     )
     np.testing.assert_allclose(mixed.losses_N, straight.losses_N[order], atol=1e-6)
-
-
-def test_logits_in_chunks_are_the_same(model, samples, monkeypatch):
-    whole = run(model, samples)
-    monkeypatch.setattr(extraction, "_MAX_LOGITS_PER_CHUNK", 3 * model.config.vocab_size)
-    np.testing.assert_allclose(run(model, samples).losses_N, whole.losses_N, atol=1e-9)
-
-
-def test_long_samples_make_smaller_batches(monkeypatch):
-    monkeypatch.setattr(batches, "_MAX_TOKENS_PER_BATCH", 20)
-    rows = [part.tolist() for part in batches.length_batches(np.array([3, 30, 10, 9, 3, 3]), 3)]
-    assert rows == [[1], [2, 3], [0, 4, 5]]
 
 
 def test_progress_counts_samples(model, samples):
@@ -289,6 +276,8 @@ def test_device(folder):
     assert load_checkpoint(folder, "auto", "float32")[2] == "cpu"
     with pytest.raises(ValueError, match="device is 'cuda', but torch finds no CUDA device"):
         load_checkpoint(folder, "cuda", "float32")
+    with pytest.raises(ValueError, match="device is 'gpu', expected auto, cpu, cuda or cuda:<num"):
+        load_checkpoint(folder, "gpu", "float32")
 
 
 @pytest.mark.gpu

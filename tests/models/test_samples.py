@@ -1,11 +1,18 @@
 import json
+import subprocess
+import sys
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.nano.corpus import SPECIAL_TOKENS
 from models.nano.tokenizer import build_tokenizer
-from models.samples import jsonl_samples, load_tokenizer
-from studies.sources import JsonlSamples
+from models.samples import FATES, instruction_samples, load_tokenizer, read_samples
+from studies.sources import JsonlSamples, ParquetSamples, TextSamples
 
 WORDS = [*SPECIAL_TOKENS, "one", "two", "three", "naïve", "数学", "🙂"]
 TOKENIZER = build_tokenizer(WORDS)
@@ -17,11 +24,20 @@ def ids(text: str) -> list[int]:
 
 def read(path, content, max_length=8, **fields):
     """Write a file of these bytes, lines or objects, and read its samples."""
+    return read_and_count(path, content, max_length, **fields)[0]
+
+
+def read_and_count(path, content, max_length=8, **fields):
+    """The same with the counts that are not zero."""
     if not isinstance(content, bytes):
         lines = [row if isinstance(row, str) else json.dumps(row) for row in content]
         content = "\n".join(lines).encode()
     path.write_bytes(content)
-    return jsonl_samples(JsonlSamples(path=path, **fields), TOKENIZER, max_length)
+    source = JsonlSamples(path=path, **fields)
+    table, counts = read_samples(source, TOKENIZER, max_length)
+    assert counts["read"] == sum(counts[fate] for fate in FATES)
+    assert counts["samples"] == table.num_rows
+    return table.to_pylist(), {name: count for name, count in counts.items() if count}
 
 
 @pytest.fixture
@@ -132,6 +148,213 @@ def test_another_encoding_is_refused(path, encoding):
 def test_half_a_character_is_refused(path):
     with pytest.raises(ValueError, match=r"line 1: the field 'text' holds half a character"):
         read(path, ['{"text": "one \\ud83d two"}'])
+
+
+# ---------------------------------------------------------------- what becomes of the records
+
+MIXED = [
+    {"text": "one two three"},
+    {"text": "one  two three"},  # the same words, so the same tokens
+    {"text": " "},
+    {"text": "one"},
+    {"text": "two three one two"},
+    {"text": "two three one three"},  # the same once it is cut
+    {"text": None},
+    "{",
+    "3",
+    {"text": "one two 数学"},
+    {"text": "three two"},
+]
+KEEP = {"field": "text", "text": "TWO"}
+
+
+def test_every_record_is_counted_once(path):
+    samples, counts = read_and_count(path, MIXED, 3, unusable="drop")
+    assert [sample["sample_id"] for sample in samples] == [0, 4, 9, 10]
+    assert counts == {
+        "read": 11,
+        "malformed": 3,
+        "empty": 1,
+        "too_short": 1,
+        "duplicates": 2,
+        "samples": 4,
+        "cut": 1,
+    }
+
+
+def test_long_samples_can_be_dropped_and_duplicates_kept(path):
+    samples, counts = read_and_count(
+        path, MIXED, 3, unusable="drop", overlong="drop", duplicates="keep"
+    )
+    assert [sample["sample_id"] for sample in samples] == [0, 1, 9, 10]
+    assert (counts["overlong"], "duplicates" in counts, "cut" in counts) == (2, False, False)
+
+
+def test_what_is_filtered_out_need_not_be_well_formed(path):
+    rows = [{"text": "one two"}, {"text": "one"}, {"text": "three"}, {"text": "two three"}]
+    samples, counts = read_and_count(path, rows, keep=KEEP)
+    assert [sample["sample_id"] for sample in samples] == [0, 3]
+    assert counts == {"read": 4, "filtered_out": 2, "samples": 2}
+
+
+def test_the_first_samples_are_those_of_the_whole(path):
+    whole, _ = read_and_count(path, MIXED, 3, unusable="drop")
+    for limit in range(1, 5):
+        assert read(path, MIXED, 3, unusable="drop", limit=limit) == whole[:limit]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fewer_random_samples_are_the_first_of_more(path, seed):
+    settings = {"unusable": "drop", "seed": seed}
+    most, counts = read_and_count(path, MIXED, 3, limit=100, **settings)
+    assert len(most) == 4
+    assert "not_chosen" not in counts
+    for limit in range(1, 4):
+        found, counts = read_and_count(path, MIXED, 3, limit=limit, **settings)
+        assert found == most[:limit]
+        assert counts["read"] == 11
+        assert counts["not_chosen"] > 0
+
+
+def test_another_seed_chooses_others(path):
+    rows = [{"text": f"one {word}"} for word in WORDS[3:]]
+    chosen = {
+        tuple(sample["sample_id"] for sample in read(path, rows, limit=3, seed=seed))
+        for seed in range(10)
+    }
+    assert len(chosen) > 5
+
+
+@given(
+    words=st.lists(st.sampled_from(["one", "one two", "two one", "two two", "one two three", ""])),
+    limit=st.integers(1, 6),
+    seed=st.integers(0, 3),
+)
+def test_a_choice_is_one_of_usable_and_different_samples(tmp_path_factory, words, limit, seed):
+    path = tmp_path_factory.mktemp("choice") / "samples.jsonl"
+    rows = [{"text": text} for text in words]
+    usable = {text for text in words if " " in text}
+    if not usable:
+        with pytest.raises(ValueError, match=r"no samples|none of its"):
+            read(path, rows, unusable="drop", limit=limit, seed=seed)
+        return
+    samples, counts = read_and_count(path, rows, unusable="drop", limit=limit, seed=seed)
+    texts = [sample["text"] for sample in samples]
+    assert set(texts) <= usable
+    assert len(set(texts)) == len(texts) == min(limit, len(usable))
+    assert counts["read"] == len(words)
+    assert samples == read(path, rows, unusable="drop", limit=limit, seed=seed)
+
+
+def test_a_source_of_which_nothing_is_left_says_what_became_of_it(path):
+    rows = [{"text": "one"}, {"text": " "}, {"text": 3}]
+    with pytest.raises(
+        ValueError,
+        match=r"jsonl: none of its 3 records is a sample \(1 malformed, 1 empty, 1 too short\)",
+    ):
+        read(path, rows, unusable="drop")
+    with pytest.raises(ValueError, match=r"none of its 1 records is a sample \(1 filtered out\)"):
+        read(path, [{"text": "one"}], keep=KEEP)
+
+
+def test_files_of_other_kinds_are_tokenized_alike(path, tmp_path):
+    rows = [{"text": "one two"}, {"text": "two three one"}]
+    expected = read(path, rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "samples.parquet")
+    (tmp_path / "samples.txt").write_text("one two\n\ntwo three one\n")
+    sources = [
+        ParquetSamples(path=tmp_path / "samples.parquet"),
+        TextSamples(path=tmp_path / "samples.txt"),
+    ]
+    for source in sources:
+        table, _ = read_samples(source, TOKENIZER, 8)
+        assert table.to_pylist() == expected
+
+
+@pytest.mark.parametrize("kind", [ParquetSamples, TextSamples])
+def test_an_empty_file_of_another_kind_is_refused(tmp_path, kind):
+    path = tmp_path / "samples"
+    if kind is ParquetSamples:
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    else:
+        path.write_text("\n\n")
+    with pytest.raises(ValueError, match="samples: no samples; expected"):
+        read_samples(kind(path=path), TOKENIZER, 8)
+
+
+def test_of_a_book_only_the_beginning_is_looked_at(tmp_path):
+    (tmp_path / "book.txt").write_text("one two three\n" * 10_000)
+    source = TextSamples(path=tmp_path / "book.txt", per="file")
+    table, counts = read_samples(source, TOKENIZER, 5)
+    assert table["token_ids"].to_pylist() == [ids("one two three one two")]
+    assert len(table["text"][0].as_py()) == 8 * 5
+    assert counts["cut"] == 1
+
+
+# ---------------------------------------------------------------- instructions
+
+
+def test_instructions_end_with_the_end_of_text(path):
+    rows = [
+        {"question": "one two", "answer": "three"},
+        {"question": "one two three", "answer": "one two"},  # cut, so it does not end
+    ]
+    read(path, rows, text_field="question", answer_field="answer")
+    source = JsonlSamples(path=path, text_field="question", answer_field="answer")
+    (short, long), counts = instruction_samples(source, TOKENIZER, 4)
+    end = TOKENIZER.eos_token_id
+    assert end is not None
+    assert short["token_ids"] == [*ids("one two three"), end]
+    assert short["counted"] == [False, False, True, True]
+    assert short["ended"]
+    assert long["token_ids"] == ids("one two three one")
+    assert long["counted"] == [False, False, False, True]
+    assert not long["ended"]
+    assert (counts["samples"], counts["cut"]) == (2, 1)
+
+
+def test_an_instruction_whose_answer_is_cut_off_names_its_own_setting(path):
+    rows = [{"question": "one two three", "answer": "one"}]
+    read(path, rows, text_field="question", answer_field="answer")
+    source = JsonlSamples(path=path, text_field="question", answer_field="answer")
+    with pytest.raises(ValueError, match=r"line 1: 3 tokens.* larger tuning\.max_length \(now 3\)"):
+        instruction_samples(source, TOKENIZER, 3)
+
+
+# ---------------------------------------------------------------- memory
+
+MEASURED = """
+import resource, sys
+from models.nano.corpus import SPECIAL_TOKENS
+from models.nano.tokenizer import build_tokenizer
+from models.samples import read_samples
+from studies.sources import ParquetSamples
+
+words = [f"word{i:03d}" for i in range(1000)]
+tokenizer = build_tokenizer([*SPECIAL_TOKENS, *words])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source = ParquetSamples(path=sys.argv[1], limit=1000, seed=1)
+table, counts = read_samples(source, tokenizer, 512)
+assert counts["samples"] == counts["cut"] == 1000, counts
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_is_what_the_samples_need_and_not_what_the_source_holds(tmp_path):
+    rng = np.random.default_rng(0)
+    page = [" ".join(f"word{i:03d}" for i in rng.integers(1000, size=100)) for _ in range(1000)]
+    with pq.ParquetWriter(tmp_path / "a.parquet", pa.schema([("text", pa.string())])) as writer:
+        for _ in range(40):  # 4000 texts of 80,000 characters: 320 MB
+            books = rng.integers(1000, size=(100, 100))
+            writer.write_table(pa.table({"text": [" ".join(page[i] for i in b) for b in books]}))
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path / "a.parquet")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 100_000  # KiB
 
 
 # ---------------------------------------------------------------- the tokenizer

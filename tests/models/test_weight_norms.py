@@ -48,3 +48,18 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0broken")
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         weight_norms(tmp_path)
+
+
+def test_kinds_of_the_families_names():
+    names = {
+        "model.layers.0.block_sparse_moe.router.layer.weight": "router",
+        "model.layers.0.block_sparse_moe.gate.weight": "router",
+        "model.layers.0.mlp.router.bias": "router",
+        "model.layers.0.block_sparse_moe.input_linear.weight": "expert",
+        "model.layers.0.block_sparse_moe.experts.3.w1.weight": "expert",
+        "model.layers.0.shared_mlp.output_linear.weight": "expert",
+        "model.layers.0.mlp.shared_experts.gate_proj.weight": "expert",
+        "model.layers.0.self_attn.q_proj.weight": "attention",
+        "model.embed_tokens.weight": "other",
+    }
+    assert {name: kind_of(name) for name in names} == names

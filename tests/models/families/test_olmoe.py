@@ -28,18 +28,24 @@ def test_router_weights_are_the_gates(model):
         np.testing.assert_array_equal(weights_LKD[index], layer.mlp.gate.weight.detach().numpy())
 
 
-def test_routing_weights_are_a_softmax_over_all_experts():
-    weights = OlmoeFamily().routing_weights(torch.tensor([[0.0, 0.0, np.log(2.0)]]))
+def test_routing_weights_are_a_softmax_over_all_experts(model):
+    family = OlmoeFamily()
+    layer = family.moe_layers(model)[0]
+    weights = family.routing_weights(layer, torch.tensor([[0.0, 0.0, np.log(2.0)]]))
     assert weights.tolist() == [pytest.approx([0.25, 0.25, 0.5])]
-    half = OlmoeFamily().routing_weights(torch.zeros(1, 4, dtype=torch.bfloat16))
+    half = family.routing_weights(layer, torch.zeros(1, 4, dtype=torch.bfloat16))
     assert half.dtype == torch.float32
 
 
-def test_executed_experts_are_read_by_place_or_by_name():
-    ids = torch.tensor([[1, 0]])
+def test_executed_experts_are_read_by_place_or_by_name(model):
+    hidden, ids, factors = torch.zeros(1, 16), torch.tensor([[1, 0]]), torch.ones(1, 2)
     family = OlmoeFamily()
-    assert family.executed_experts((None, ids, None), {}) is ids
-    assert family.executed_experts((None,), {"top_k_index": ids, "top_k_weights": None}) is ids
+    layer = family.moe_layers(model)[0]
+    by_name = {"top_k_index": ids, "top_k_weights": factors}
+    for given in [((hidden, ids, factors), {}), ((hidden,), by_name)]:
+        executed = family.executed(layer, *given)
+        assert executed.ids_TA is ids
+        assert executed.factors_TA is factors
 
 
 def test_description_is_json(model):

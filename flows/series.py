@@ -1,0 +1,114 @@
+"""Series of checkpoints, opened: trained, found in a folder, or resolved on a hub."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.futures import PrefectFuture, wait
+
+from store.artifacts import Checkpoint, Tokenizer
+from store.identity import Label
+from studies.settings import Runtime
+from studies.spec import Series
+from tasks.checkpoints import (
+    find_checkpoints,
+    keep_loss_curve,
+    local_tokenizer,
+    make_benchmark_items,
+    make_corpus,
+    nano_checkpoints,
+    pretrain,
+)
+from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision
+
+NUM_DECIDING_THREADS = 8
+
+
+@dataclass(frozen=True)
+class OpenSeries:
+    """A series whose checkpoints are there or on their way; fields are futures or None."""
+
+    series: Series
+    corpus: Any = None
+    items: Any = None
+    pretraining: Any = None
+    loss_curve: Any = None
+    pins: dict[str, Any] = field(default_factory=dict)
+
+    def futures(self) -> list[Any]:
+        """What was submitted for the series."""
+        return [self.corpus, self.items, self.pretraining, self.loss_curve, self.pins]
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints in order of step; waits for training or hub."""
+        finish(self.futures())
+        if self.series.source.kind == "nano":
+            return nano_checkpoints(self.series, self.pretraining.result())
+        if self.series.source.kind == "hub":
+            return hub_checkpoints(self.series, {n: pin.result() for n, pin in self.pins.items()})
+        return find_checkpoints(self.series)
+
+    def tokenizer(self, checkpoints: list[Checkpoint]) -> Tokenizer | None:
+        """The tokenizer of the series, the first checkpoint's; the nano corpus brings its own."""
+        if self.series.source.kind == "nano":
+            return None
+        if self.series.source.kind == "hub":
+            return hub_tokenizer(checkpoints[0])
+        return local_tokenizer(checkpoints[0])
+
+
+def open_series(series: Series, runtime: Runtime) -> OpenSeries:
+    """Submit whatever it takes to have the checkpoints of a series."""
+    source = series.source
+    if source.kind == "local":
+        return OpenSeries(series)
+    if source.kind == "hub":
+        pins = {
+            revision: pin_revision.submit(
+                label=Label(series.name),
+                repository=source.repository,
+                revision=revision,
+                runtime=runtime,
+            )
+            for revision in find_revisions(source)
+        }
+        return OpenSeries(series, pins=pins)
+    corpus = make_corpus.submit(corpus=source.corpus, runtime=runtime)
+    pretraining = pretrain.submit(
+        label=Label(series.name),
+        pretraining=source.pretraining,
+        shuffle_answers=source.shuffle_answers,
+        corpus=corpus,
+        runtime=runtime,
+    )
+    return OpenSeries(
+        series,
+        corpus=corpus,
+        items=make_benchmark_items.submit(corpus=corpus, runtime=runtime),
+        pretraining=pretraining,
+        loss_curve=keep_loss_curve.submit(
+            label=Label(series.name), pretraining=pretraining, runtime=runtime
+        ),
+    )
+
+
+def finish(made: Any) -> None:
+    """Wait for every future among values, so that a failure costs only what hangs on it; raise it.
+
+    What hangs on a failed task never starts, so its own state says nothing: the failure itself is
+    what is raised.
+    """
+    futures = list(_futures(made))
+    wait(futures)
+    for future in futures:
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()
+
+
+def _futures(value: Any) -> list[PrefectFuture[Any]]:
+    if isinstance(value, PrefectFuture):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [future for item in value for future in _futures(item)]
+    return []

@@ -1,0 +1,107 @@
+"""Rows of a data set on the hub as a stream: the one place that reads data sets with `datasets`.
+
+Its files are read a little at a time, and nothing of them is kept on disk. A hub that is busy and a
+connection that breaks cost a pause (:mod:`hub.connection`); then the stream begins again and passes
+over the rows that were handed out: the same commit and seed give the same rows.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hub import connection
+from hub.cache import cache_root
+from studies.sources import HubSamples
+
+ROWS_AT_ONCE = 64  # of a Parquet file: a row can be a whole book
+FILES_AT_ONCE = 4  # of a shuffled stream
+REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound")  # as the hub's answers say it
+
+Row = dict[str, Any]
+END: Row = {}
+
+
+def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
+    """Rows of a data set at a commit, in its order; with a seed, of its files in a random order.
+
+    Parameters
+    ----------
+    source
+        Which data set, subset, folder and split.
+    commit
+        What its revision was resolved to.
+
+    Raises
+    ------
+    ValueError
+        Offline; when the hub refuses or stays out of reach; when there is no such subset, folder
+        or split; when a file cannot be read.
+    """
+    rows: Iterator[Row] | None = None
+    num_rows = 0
+
+    def following() -> Row:
+        nonlocal rows
+        try:
+            if rows is None:
+                rows = islice(_open(source, commit), num_rows, None)
+            return next(rows, END)
+        except Exception as error:
+            rows = None  # a broken stream cannot be read on
+            raise _at_the_bottom(error, source, commit) from None  # may hold signed addresses
+
+    def position() -> int:
+        return num_rows
+
+    ask = partial(connection.ask, following, source.repository, commit)
+    while (row := ask(kind="dataset", progress=position)) is not END:
+        num_rows += 1
+        yield row
+
+
+def _open(source: HubSamples, commit: str) -> Iterator[Row]:
+    from datasets import config, load_dataset_builder
+
+    if connection.offline() or config.HF_HUB_OFFLINE:
+        raise ValueError(
+            f"offline (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE), and {source.repository} is read "
+            "from the hub; run once with a network: its samples are then kept and used offline"
+        )
+    if Path(source.repository).is_dir():
+        raise ValueError(
+            f"{source.repository} is a data set on the hub and also a folder here, which the "
+            "library would read in its place; run in another working directory"
+        )
+    builder = load_dataset_builder(
+        source.repository,
+        source.subset,
+        data_dir=source.data_dir,
+        revision=commit,
+        cache_dir=str(cache_root() / "streams"),
+    )
+    if hasattr(builder.config, "batch_size"):  # of Parquet files, where a batch is a row group
+        builder.config.batch_size = ROWS_AT_ONCE
+    rows = builder.as_streaming_dataset(split=source.split)
+    if source.seed is not None:  # the rows are shuffled by whoever chooses among them
+        rows = rows.shuffle(source.seed, buffer_size=1, max_buffer_input_shards=FILES_AT_ONCE)
+    return iter(rows)
+
+
+def _at_the_bottom(error: Exception, source: HubSamples, commit: str) -> Exception:
+    """The answer of the hub that an error of the library comes from, or the error in plain words.
+
+    The library reports a hub that is busy while it looks for a data set as a missing file.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        answer = getattr(link, "response", None)
+        told = answer is not None and (
+            answer.status_code in connection.BUSY or answer.headers.get("X-Error-Code") in REFUSALS
+        )
+        if told or isinstance(link, connection.OUT_OF_REACH):
+            assert isinstance(link, Exception)
+            return link
+        link = link.__cause__ or link.__context__
+    return ValueError(f"{source.repository} at commit {commit} cannot be read: {error}")

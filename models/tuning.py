@@ -1,0 +1,231 @@
+"""Instruction tuning by LoRA: a small adapter beside frozen weights, trained on answers alone.
+
+arXiv 2506.21551, sec. 3.1 and App. B. A tuning is a function of checkpoint, samples, settings,
+device, number of threads and package versions: order and dropout of a step are drawn from the
+study's seed and the step's number, so no random state has to survive a stop. One that was killed
+goes on from its last state and, on the CPU, ends with the same bytes as one that was not. The
+trainer of transformers is not used because it keeps what it needs to go on in pickles.
+
+Shape suffix: S optimizer steps.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from models.adapters import AdaptedModel, add_adapter, save_adapter, with_adapters
+from models.batches import check_samples
+from models.families.base import Family
+from models.nano.training_state import (
+    TrainingState,
+    commit_folder,
+    gather,
+    load_state,
+    restore,
+    save_state,
+)
+from models.tuning_step import Instructions, Stepper, seed
+from studies.settings import TuningSpec
+
+__all__ = ["ADAPTER", "AdaptedModel", "TuningResult", "tune", "with_adapters"]
+
+ADAPTER = "adapter"
+STATES = "tuning_state"
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a tuning did, step by step.
+
+    Attributes
+    ----------
+    losses_S
+        float64, nats: mean negative log-likelihood of the batch's answer tokens before its update.
+    learning_rates_S
+        float64.
+    epochs_S
+        int32, the first is 1.
+    num_trained_parameters
+        Weights of the adapter.
+    """
+
+    losses_S: np.ndarray
+    learning_rates_S: np.ndarray
+    epochs_S: np.ndarray
+    num_trained_parameters: int
+
+
+def tune(
+    model: PreTrainedModel,
+    family: Family,
+    token_ids: Sequence[Sequence[int]],
+    counted: Sequence[Sequence[bool]],
+    spec: TuningSpec,
+    *,
+    base: str,
+    name: str,
+    out: Path,
+    on_progress: Progress | None = None,
+    save_every: float = 60.0,
+) -> TuningResult:
+    """Tune an adapter and write it to `out/adapter`, or go on with a tuning that was stopped.
+
+    AdamW without weight decay on the mean loss of a batch's answer tokens; gradients are clipped to
+    norm 1. Every epoch takes all samples, in an order of its own. The model is handed back as it
+    came, without adapter. See :class:`models.tuning_step.Stepper` for what happens when memory is
+    short.
+
+    Parameters
+    ----------
+    model, family
+        As :func:`models.loading.load_checkpoint` returns them; runs where the model is.
+    token_ids, counted
+        Instructions with their answers, and which tokens are the answer's.
+    spec
+        Settings; dtype and max_length are for those who make the model and the samples.
+    base
+        Identity of the checkpoint; stands in the adapter's configuration.
+    name
+        What the checkpoint is called in messages.
+    out
+        Folder of this tuning alone. While it runs, `out/tuning_state` holds what a resumed tuning
+        needs: three times the adapter.
+    on_progress
+        Called with (step, number of steps, message) after every step. What it raises stops the
+        tuning.
+    save_every
+        Seconds between two states.
+
+    Raises
+    ------
+    ValueError
+        When a target is no linear layer, a sample has no answer, loss or gradient stop being
+        finite, `out` holds another tuning, or one sample alone does not fit into memory.
+    """
+    check_samples(token_ids, counted, model.config.vocab_size)
+    instructions = Instructions(token_ids, counted, spec)
+    kept = _Kept(out / STATES, _recipe(instructions, base), _environment(model.device), save_every)
+    with _reproducible(model.device):
+        seed(spec.seed, 0)
+        adapted = add_adapter(model, spec)
+        try:
+            weights = torch.nn.ParameterList(w for w in adapted.parameters() if w.requires_grad)
+            stepper = Stepper(model.train(), family, weights, instructions, name)
+            losses_S = _take_all(stepper, kept, on_progress)
+            _write(adapted, out, base)
+        finally:
+            adapted.unload()
+            model.activation_checkpointing_disable()
+            model.eval()
+    shutil.rmtree(out / STATES)
+    steps = range(1, instructions.num_steps + 1)
+    return TuningResult(
+        losses_S=losses_S,
+        learning_rates_S=np.array([instructions.learning_rate(step) for step in steps]),
+        epochs_S=np.array([instructions.epoch(step) for step in steps], dtype=np.int32),
+        num_trained_parameters=sum(weight.numel() for weight in weights),
+    )
+
+
+def _take_all(stepper: Stepper, kept: "_Kept", on_progress: Progress | None) -> np.ndarray:
+    """Take the steps that are left; the losses of all."""
+    num_steps = stepper.instructions.num_steps
+    curve = np.zeros((num_steps, 2))  # loss, samples at once
+    first = kept.put_back(stepper, curve)
+    started = time.monotonic()
+    for step in range(first + 1, num_steps + 1):
+        curve[step - 1] = stepper.take(step), stepper.size
+        if on_progress is not None:
+            seconds = (time.monotonic() - started) / (step - first) * (num_steps - step)
+            minutes, rest = divmod(round(seconds), 60)
+            message = f"loss {curve[step - 1, 0]:.3f} | {minutes}:{rest:02d} left"
+            on_progress(step, num_steps, message)
+        kept.keep(stepper, curve[:step], last=step == num_steps)
+    return curve[:, 0]
+
+
+class _Kept:
+    """The folder of states from which a killed tuning goes on."""
+
+    def __init__(self, folder: Path, recipe: str, environment: dict[str, Any], every: float):
+        self.folder, self.recipe, self.environment = folder, recipe, environment
+        self.every, self.saved = every, time.monotonic()
+
+    def put_back(self, stepper: Stepper, curve: np.ndarray) -> int:
+        """Bring a tuning to where the last one stopped; returns the steps it had taken."""
+        state = load_state(self.folder)
+        if state is None:
+            return 0
+        if state.recipe != self.recipe:
+            raise ValueError(
+                f"{self.folder.parent} holds another tuning (checkpoint, samples or settings "
+                "differ); delete the folder or tune into another one"
+            )
+        if state.environment != self.environment:
+            return 0
+        restore(state, stepper.weights, stepper.optimizer)
+        for moments in stepper.optimizer.state.values():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                moments[moment] = moments[moment].to(stepper.model.device)
+        curve[: state.step] = state.curve
+        stepper.size = int(state.curve[-1, 1])
+        return state.step
+
+    def keep(self, stepper: Stepper, curve: np.ndarray, *, last: bool) -> None:
+        """Write a state when it is time, and after the last step."""
+        if last or time.monotonic() - self.saved >= self.every:
+            tensors = gather(stepper.weights, stepper.optimizer)
+            state = TrainingState(len(curve), self.recipe, self.environment, curve, tensors)
+            save_state(state, self.folder)
+            self.saved = time.monotonic()
+
+
+def _write(adapted: Any, out: Path, base: str) -> None:
+    temporary = out / f".{ADAPTER}.tmp"
+    for leftover in (temporary, out / ADAPTER):
+        shutil.rmtree(leftover, ignore_errors=True)
+    save_adapter(adapted, temporary, base)
+    commit_folder(temporary, out / ADAPTER)
+
+
+def _recipe(instructions: Instructions, base: str) -> str:
+    digest = hashlib.sha256(f"{base}\n{instructions.spec.model_dump_json()}\n".encode())
+    for ids, flags in zip(instructions.token_ids, instructions.counted, strict=True):
+        digest.update(json.dumps([list(ids), list(flags)]).encode())
+    return digest.hexdigest()
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """What changes the last digits of a tuning without being part of its recipe."""
+    versions = {name: version(name) for name in ("torch", "transformers", "peft")}
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {**versions, "device": kind, "threads": torch.get_num_threads()}
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Leave torch's random state alone and, on the CPU, give the same digits every time."""
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    on_card = device.type == "cuda"  # where some kernels have no reproducible form
+    try:
+        with torch.random.fork_rng(devices=[device] if on_card else []):
+            torch.use_deterministic_algorithms(not on_card)
+            # Nothing here reads memory before writing it.
+            torch.utils.deterministic.fill_uninitialized_memory = False
+            yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(before)

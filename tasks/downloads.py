@@ -1,0 +1,84 @@
+"""Bring what a step needs from a hub, just before it computes, and let it go when all are done.
+
+Weights are too large to keep. A step that has to compute brings its checkpoint; a step whose
+artifact is there brings nothing. The flow lets a checkpoint's steps start when an earlier one is
+released (:func:`num_in_flight`), so what is in use fits into `runtime.disk_budget`, and the next
+download runs while this checkpoint is measured.
+"""
+
+import threading
+from typing import Any
+
+from prefect import task
+
+from store.artifacts import Checkpoint, Tokenizer
+from studies.settings import Runtime
+from tasks import workers
+
+PINNED = "revision.json"
+"""File of a pinned revision's artifact with its commit and files."""
+
+_held: dict[tuple[str, str], Any] = {}
+_lock = threading.Lock()
+
+
+def bring_inputs(inputs: dict[str, Any], runtime: Runtime) -> None:
+    """Have the files of every checkpoint and tokenizer among a step's inputs here.
+
+    Checkpoints stay held by this process until :func:`release_checkpoint`.
+
+    Raises
+    ------
+    ValueError
+        When they cannot be had, or there is no room.
+    """
+    for value in inputs.values():
+        if isinstance(value, Checkpoint | Tokenizer) and value.pinned is not None:
+            _bring(value, runtime)
+
+
+def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
+    from hub.cache import hold
+    from hub.download import bring
+    from hub.repositories import RevisionFiles
+
+    assert reference.pinned is not None
+    text = (reference.pinned.path / PINNED).read_text(encoding="utf-8")
+    found = RevisionFiles.model_validate_json(text)
+    weights = isinstance(reference, Checkpoint)
+    if weights:
+        with _lock:
+            if (found.repository, found.commit) not in _held:
+                _held[found.repository, found.commit] = hold(found.repository, found.commit)
+    label = f"{reference.series} {reference.revision}" if weights else found.repository
+
+    def follow(done: int, total: int, name: str) -> None:
+        megabytes = done // 10**6, max(1, total // 10**6)
+        workers.tell(workers.Progress("download", f"download {label}", *megabytes, f"MB, {name}"))
+
+    bring(
+        found.repository,
+        found.commit,
+        found.files,
+        budget_bytes=int(runtime.disk_budget),
+        weights=weights,
+        on_progress=follow,
+    )
+    workers.tell(workers.Progress("download", f"download {label}", 1, 1, finished=True))
+
+
+def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
+    """How many checkpoints may be in use at once: as many of the largest as the budget holds."""
+    sizes = [c.pinned.summary["num_bytes"] for c in checkpoints if c.pinned is not None]
+    if not sizes:
+        return max(1, len(checkpoints))
+    return max(1, int(runtime.disk_budget) // max(1, max(sizes)))
+
+
+@task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
+def release_checkpoint(checkpoint: Checkpoint) -> None:
+    """Let a checkpoint's weights go when the disk budget asks for room; deletes nothing itself."""
+    with _lock:
+        lease = _held.pop((str(checkpoint.repository), str(checkpoint.digest)), None)
+    if lease is not None:
+        lease.release()

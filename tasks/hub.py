@@ -1,0 +1,171 @@
+"""What a hub holds: revisions and data sets, resolved to commits once.
+
+A branch can move. So each name is resolved once, by a step whose artifact keeps the commit and the
+digest of every file; whoever comes later, from whichever run, gets that commit. To take a branch
+anew, delete the artifact.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from store import artifacts
+from store.artifacts import Artifact, Checkpoint, Tokenizer
+from store.identity import Label
+from studies.base import parse_checkpoint_name
+from studies.settings import Runtime
+from studies.sources import HubSource
+from studies.spec import Series
+from tasks.downloads import PINNED
+from tasks.plan import Planned, current_plan
+from tasks.step import step
+
+logger = logging.getLogger("prefect.grokpath")
+
+
+def find_revisions(source: HubSource) -> list[str]:
+    """Names of a source's revisions, in order of step; the hub is asked unless they are listed."""
+    if source.revisions is not None:
+        return list(source.revisions)
+    look: Callable[[HubSource], list[str]]
+    look = choose_revisions if current_plan() is not None else choose_revisions_task
+    return look(source)
+
+
+@task(name="choose revisions", task_run_name="choose revisions of {source.repository}")
+def choose_revisions_task(source: HubSource) -> list[str]:
+    """Choose among a repository's revisions; never cached, because a training run adds to them."""
+    return choose_revisions(source)
+
+
+def choose_revisions(source: HubSource) -> list[str]:
+    """Choose among the branches that a repository has now; offline, those it had last time.
+
+    Raises
+    ------
+    ValueError
+        When the hub cannot be asked, or has not what is wanted.
+    """
+    from hub.revisions import choose, gaps, list_revisions
+
+    chosen = choose(
+        list_revisions(source.repository, prefix=source.prefix),
+        steps=source.steps,
+        count=source.count,
+        first_step=source.first_step,
+        last_step=source.last_step,
+    )
+    for gap in gaps(chosen):
+        logger.warning("%s: %s", source.repository, gap)
+    return [revision.name for revision in chosen]
+
+
+@step("revision", version=1, run_name="resolve {label} {revision}")
+def pin_revision(
+    out: Path, *, label: Label, repository: str, revision: str, runtime: Runtime
+) -> dict[str, Any]:
+    """Resolve a revision to its commit and the digests of its files, once and for all.
+
+    Writes revision.json. Two requests to the hub; nothing large is downloaded.
+    """
+    from hub.repositories import resolve
+
+    found = resolve(repository, revision)
+    (out / PINNED).write_text(found.model_dump_json(indent=1), encoding="utf-8")
+    return {
+        "commit": found.commit,
+        "model_type": found.model_type,
+        "num_bytes": found.num_bytes,
+        "weights_digest": found.weights_digest,
+        "tokenizer_digest": found.tokenizer_digest,
+    }
+
+
+@step("data-set", version=1, run_name="resolve {repository} {revision}")
+def pin_data_set(out: Path, *, repository: str, revision: str, runtime: Runtime) -> dict[str, Any]:
+    """Resolve a data set's branch to its commit, once and for all. One request."""
+    from hub.repositories import resolve_dataset
+
+    return {"commit": resolve_dataset(repository, revision)}
+
+
+def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Checkpoint]:
+    """Checkpoints of a hub series by step; without digests as long as they are not resolved.
+
+    Raises
+    ------
+    ValueError
+        When a revision is not named after a step, or two are the same.
+    """
+    source = series.source
+    assert source.kind == "hub"
+    checkpoints = []
+    for revision, pinned in pins.items():
+        parsed = parse_checkpoint_name(revision.removeprefix(source.prefix))
+        if parsed is None:
+            raise ValueError(
+                f"revision {revision!r} of {source.repository} is not named "
+                f"{source.prefix}step<N> or {source.prefix}step<N>-tokens<M>, so its step is not "
+                "known; set `prefix` to what stands before"
+            )
+        training_step, tokens_seen = parsed
+        checkpoints.append(
+            Checkpoint(
+                series=series.name,
+                step=training_step,
+                tokens_seen=tokens_seen,
+                revision=revision,
+                digest=pinned.summary["commit"] if pinned else None,
+                location=_location(source.repository, pinned),
+                repository=source.repository,
+                pinned=pinned,
+            )
+        )
+    if not source.allow_identical:
+        _refuse_twins(checkpoints)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
+
+
+def hub_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer beside the weights of a revision; they need not be here for it."""
+    pinned = checkpoint.pinned
+    return Tokenizer(
+        digest=pinned.summary["tokenizer_digest"] if pinned else None,
+        location=checkpoint.location,
+        pinned=pinned,
+    )
+
+
+def commits_of(pins: dict[str, Any]) -> dict[str, Any]:
+    """Commits by data set of what was pinned; what is only planned stays what it is."""
+    commits: dict[str, Any] = {}
+    for name, pin in pins.items():
+        found = pin.result()
+        commits[name] = found.summary["commit"] if found is not None else pin
+        assert found is not None or isinstance(pin, Planned)
+    return commits
+
+
+def _location(repository: str, pinned: Artifact | None) -> str:
+    if pinned is None:
+        return ""
+    from hub.cache import snapshot
+
+    return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
+
+
+def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
+    seen: dict[str, str] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.pinned is None:
+            continue
+        twin = seen.setdefault(checkpoint.pinned.summary["weights_digest"], checkpoint.revision)
+        if twin != checkpoint.revision:
+            raise ValueError(
+                f"revisions {twin} and {checkpoint.revision} of {checkpoint.repository} have the "
+                "same weights, byte for byte: a curve over them would show one checkpoint twice. "
+                "Leave one out, or set allow_identical: true"
+            )

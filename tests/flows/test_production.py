@@ -1,0 +1,171 @@
+"""The production study, scaled down by its overlay alone, against a hub on loopback that misbehaves.
+
+What is public is named as it is; contents are made by :mod:`tests.published`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flows.study import plan_study, study_flow
+from store.warehouse import query
+from studies.load import load_study
+from tasks import workers
+from tests.published import branch_name, publish_data, publish_model
+
+REPOSITORY = "allenai/OLMoE-1B-7B-0924"
+STEPS = (5000, 125000, 245000, 370000, 490000, 615000, 735000, 855000, 980000, 1100000)
+OTHERS = (10000, 250000, 1220000)
+GROKPATH = (sys.executable, "-c", "from flows.cli import main; main()")
+TINY = ("run", "olmoe_1b_7b", "--overlay", "tiny")
+
+
+@pytest.fixture
+def published(hub, tmp_path):
+    """The hub with all that the study asks for, and some revisions more."""
+    commits = publish_model(hub, tmp_path / "models", REPOSITORY, (*STEPS, *OTHERS))
+    publish_data(hub)
+    return commits
+
+
+@pytest.fixture
+def executed():
+    """Bodies that ran, by step."""
+    counts = Counter()
+
+    def listen(report):
+        counts[report.step_name] += report.finished and not report.reused
+
+    workers.watch(listen)
+    yield counts
+    workers.unwatch(listen)
+
+
+class HighWater:
+    """The most bytes of weights that lay on disk at once, looked at every few milliseconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bytes = 0
+        self._folder, self._over = folder, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            sizes = {}
+            for link in self._folder.glob("models--*/snapshots/*/*.safetensors"):
+                try:
+                    found = link.stat()
+                except FileNotFoundError:
+                    continue
+                sizes[found.st_ino] = found.st_size
+            self.bytes = max(self.bytes, sum(sizes.values()))
+
+
+def kill_during_a_download(hub, root) -> None:
+    """Start the study on the command line; end it with -9 while a shard is on its way."""
+    hub.fault("safetensors", times=None, bytes_per_second=2000)
+    environment = os.environ | {"GROKPATH_ROOT": str(root)}
+    run = subprocess.Popen(
+        [*GROKPATH, *TINY], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not any(f.stat().st_size for f in root.glob("hub/models--*/blobs/*.incomplete")):
+            assert run.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "no download began"
+            time.sleep(0.02)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    hub.faults.clear()
+
+
+def test_the_production_study_passes_whatever_the_hub_does(
+    published, hub, root, prefect_server, executed
+):
+    study = load_study("olmoe_1b_7b", ["tiny"])
+    kill_during_a_download(hub, root)
+    # The branch moves after it was resolved; nothing of the new commit may be used.
+    moved = branch_name(STEPS[1])
+    folder = root.parent / "models" / REPOSITORY
+    hub.add_revision("model", REPOSITORY, moved, folder / branch_name(OTHERS[0]))
+    hub.fault("safetensors", times=1, flip=True)
+    hub.fault("safetensors", times=2, cut_after=3000)
+    hub.fault("/api/", times=6, status=429, retry_after="0")
+    hub.fault("/resolve/", times=3, status=503)
+
+    with HighWater(root / "hub") as water:
+        paths = study_flow(study)
+
+    def ask(sql):
+        return query(Path(paths["warehouse"]), sql).to_pylist()
+
+    checkpoints = ask("select step, repository, revision, digest from checkpoints order by step")
+    assert [row["step"] for row in checkpoints] == list(STEPS)
+    for row in checkpoints:
+        assert row["repository"] == REPOSITORY
+        assert row["digest"] == published[row["revision"]], row["revision"]
+    assert water.bytes <= int(study.runtime.disk_budget)
+    scores = ask("select domain, count(*) as n from benchmark_scores group by all order by all")
+    assert [(row["domain"], row["n"]) for row in scores] == [
+        ("chemistry", 10), ("code", 10), ("commonsense", 10), ("math", 10),
+    ]  # fmt: skip
+    assert executed["tuning"] == 10 * 3, "commonsense and chemistry share their instructions"
+    changed = ask(
+        "select count(*) as n from benchmark_documents b join benchmark_documents using (series)"
+    )
+    assert changed
+    losses = ask(
+        "select domain, first(loss order by tuning_step) - last(loss order by tuning_step) as fall "
+        "from tuning_loss where step = 5000 group by domain"
+    )
+    assert len(losses) == 4
+    assert all(row["fall"] > 0 for row in losses)
+    assert ask("select distinct tuning_rank from ablation_scores") == [{"tuning_rank": 0}]
+    settings = ask("select distinct value from sensitivity where setting = 'tuning' order by value")
+    assert [row["value"] for row in settings] == ["LoRA rank 4", "none"]
+
+    # Again: the branch still points elsewhere, yet all is known and nothing runs or is fetched.
+    executed.clear()
+    hub.requests.clear()
+    assert study_flow(study)["report"] == paths["report"]
+    assert not +executed
+    assert not hub.asked("safetensors")
+    assert all(entry.artifact is not None for entry in plan_study(study).entries)
+
+
+def test_one_more_revision_costs_only_itself(published, hub, root, prefect_server, executed):
+    study = load_study("olmoe_1b_7b", ["tiny"])
+    few = {"steps": STEPS[:2]}
+
+    def with_source(**changes):
+        series = study.series[0]
+        source = series.source.model_copy(update=changes)
+        small = {"tuning": None, "ablation": type(study.ablation)()}
+        return study.model_copy(
+            update={"series": (series.model_copy(update={"source": source}),), **small}
+        )
+
+    study_flow(with_source(**few))
+    assert (executed["routing"], executed["benchmarks"], executed["probes"]) == (2, 2, 1)
+    executed.clear()
+    study_flow(with_source(steps=(STEPS[0], OTHERS[0], STEPS[1])))
+    assert (executed["routing"], executed["benchmarks"], executed["probes"]) == (1, 1, 0)
+    record = json.loads(next(root.glob("artifacts/probes/*/record.json")).read_text())
+    assert "tokenizer" in record["inputs"]["tokenizer"]

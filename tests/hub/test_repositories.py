@@ -1,0 +1,137 @@
+import json
+import logging
+
+import pytest
+
+from hub.repositories import refuse_twins, resolve, resolve_dataset
+
+from .conftest import REPOSITORY, SMALL, checkpoint, sharded, tensors
+
+
+def names(found):
+    return [file.name for file in found.files]
+
+
+def test_a_revision_is_what_a_checkpoint_needs_and_no_pickle_and_no_code(hub, publish):
+    commit = publish("step5000-tokens20B")
+    found = resolve(REPOSITORY, "step5000-tokens20B")
+    assert (found.commit, found.step, found.tokens_seen) == (commit, 5000, 20 * 10**9)
+    assert names(found) == sorted([*SMALL, "model.safetensors"])
+    assert (found.model_type, found.remote_code) == ("olmoe", False)
+    assert found.num_bytes == len(tensors(0, 200_000))
+    assert hub.sent("model.safetensors") == 0
+
+
+def test_shards_come_with_their_index(publish):
+    publish("main", sharded())
+    found = resolve(REPOSITORY, "main")
+    assert "model.safetensors.index.json" in names(found)
+    assert len(found.weights) == 3
+    assert found.step is None
+
+
+def test_of_a_whole_file_and_other_tensors_only_what_transformers_loads_is_taken(publish):
+    publish("main", {**checkpoint(), "consolidated.safetensors": tensors(1, 10)})
+    assert [file.name for file in resolve(REPOSITORY, "main").weights] == ["model.safetensors"]
+
+
+def test_a_revision_of_pickles_is_refused_with_the_reason(publish):
+    publish("main", {**SMALL, "pytorch_model.bin": b"pickle"})
+    with pytest.raises(
+        ValueError, match=r"only as pickle \(pytorch_model.bin\), which can run any"
+    ):
+        resolve(REPOSITORY, "main")
+
+
+def test_a_revision_without_weights_says_what_it_has(publish):
+    publish("main", {**SMALL, "adapter_model.safetensors": b"adapter"})
+    with pytest.raises(ValueError, match=r"neither model.safetensors nor .* adapter_model"):
+        resolve(REPOSITORY, "main")
+
+
+def test_a_revision_without_a_configuration_is_refused(publish):
+    publish("main", {"model.safetensors": b"weights"})
+    with pytest.raises(ValueError, match=r"has no config.json"):
+        resolve(REPOSITORY, "main")
+
+
+@pytest.mark.parametrize("gone", ["model-00002-of-00003", "model.safetensors.index"])
+def test_a_half_uploaded_revision_is_refused(publish, gone):
+    publish("main", {k: v for k, v in sharded().items() if not k.startswith(gone)})
+    with pytest.raises(ValueError, match=rf"not complete: .* missing {gone}"):
+        resolve(REPOSITORY, "main")
+
+
+def test_code_that_a_configuration_names_is_told_and_never_fetched(hub, publish):
+    config = json.dumps({"model_type": "own", "auto_map": {"AutoModel": "modeling_olmoe.Own"}})
+    publish("main", {**checkpoint(), "config.json": config.encode()})
+    found = resolve(REPOSITORY, "main")
+    assert (found.remote_code, found.model_type) == (True, "own")
+    assert "modeling_olmoe.py" not in names(found)
+    assert hub.asked(".py") == []
+
+
+def test_a_configuration_that_is_not_json_is_refused(publish):
+    publish("main", {**checkpoint(), "config.json": b"<html>"})
+    with pytest.raises(ValueError, match=r"config.json .* is not JSON"):
+        resolve(REPOSITORY, "main")
+
+
+def test_twins_are_found_before_any_weights_are_fetched(hub, publish):
+    for branch, seed in [("step1", 1), ("step2", 2), ("step3", 1)]:
+        publish(branch, seed=seed)
+    found = [resolve(REPOSITORY, branch) for branch in ("step1", "step2", "step3")]
+    with pytest.raises(ValueError, match=r"0924@step1 = allenai/OLMoE-1B-7B-0924@step3\. .*allow"):
+        refuse_twins(found)
+    refuse_twins(found[:2])
+    assert hub.sent("model.safetensors") == 0
+
+
+def test_the_tokenizers_digest_follows_the_tokenizer_alone(publish):
+    publish("step1", seed=1)
+    publish("step2", seed=2)
+    publish("step3", {**checkpoint(seed=1), "tokenizer.json": b"{}"})
+    one, two, three = (resolve(REPOSITORY, f"step{i}") for i in (1, 2, 3))
+    assert one.tokenizer_digest == two.tokenizer_digest != three.tokenizer_digest
+    assert one.weights_digest == three.weights_digest != two.weights_digest
+
+
+def test_an_unknown_revision_is_refused_with_near_names(publish):
+    publish("step5000-tokens20B")
+    with pytest.raises(ValueError, match=r"no revision step500-tokens20B; did you mean step5000-"):
+        resolve(REPOSITORY, "step500-tokens20B")
+
+
+def test_a_gated_repository_is_refused_without_telling_the_token(hub, publish, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    publish("main")
+    hub.gate("model", REPOSITORY, "hf_right")
+    with pytest.raises(ValueError, match=r"accepted its terms, and no token is set \(HF_TOKEN\)"):
+        resolve(REPOSITORY, "main")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(ValueError, match="the token in use has no access") as refused:
+        resolve(REPOSITORY, "main")
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert resolve(REPOSITORY, "main").model_type == "olmoe"
+    assert "hf_" not in caplog.text + str(refused.value)
+
+
+def test_offline_a_revision_is_what_it_was_last_time(publish, start):
+    publish("step1")
+    code = f"from hub.repositories import resolve; print(resolve({REPOSITORY!r}, 'step1'))"
+    _, said = start(code, HF_HUB_OFFLINE="1").communicate()
+    assert "ValueError: offline (HF_HUB_OFFLINE), and revision step1" in said
+    found = resolve(REPOSITORY, "step1")
+    publish("step1", seed=9)
+    assert start(code, HF_HUB_OFFLINE="1").communicate()[0].strip() == str(found)
+    assert resolve(REPOSITORY, "step1") != found
+
+
+def test_a_data_set_is_resolved_to_its_commit(hub, root):
+    first = hub.add_revision("dataset", "some/data", "main", {"a.jsonl": b"{}"})
+    assert resolve_dataset("some/data") == first
+    second = hub.add_revision("dataset", "some/data", "main", {"a.jsonl": b"[]"})
+    assert resolve_dataset("some/data") == second
+    assert resolve_dataset("some/data", first) == first
+    with pytest.raises(ValueError, match=r"some/other: no such dataset.*mean some/data\?"):
+        resolve_dataset("some/other")
