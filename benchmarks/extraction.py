@@ -57,6 +57,7 @@ class Measured:
     """One way, once."""
 
     wall_seconds: float
+    cpu_seconds: float
     peak_mib: float
     device: str
 
@@ -102,13 +103,13 @@ def run(options: argparse.Namespace) -> Measured:
     token_ids = samples(options.shape)
     WAYS[options.only](model, token_ids[:2], options)  # libraries load and choose kernels
     before = memory(model.device, reset=True)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     weights_NLK, losses_N = WAYS[options.only](model, token_ids, options)
-    wall = time.perf_counter() - start
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     peak = memory(model.device)
     np.savez(options.answers, weights_NLK=weights_NLK, losses_N=losses_N)
     name = torch.cuda.get_device_name() if model.device.type == "cuda" else processor()
-    return Measured(wall, (peak - before) / MIB, name)
+    return Measured(wall, cpu, (peak - before) / MIB, name)
 
 
 def ours(model: PreTrainedModel, token_ids: list, options: argparse.Namespace) -> tuple:
@@ -204,6 +205,7 @@ def table(
     device = measured["loop"][0].device
     peak = next((peak for name, peak in PEAKS.items() if name in device), None)
     seconds = {w: statistics.median(m.wall_seconds for m in ms) for w, ms in measured.items()}
+    cpu = {w: statistics.median(m.cpu_seconds for m in ms) for w, ms in measured.items()}
     mib = {w: statistics.median(m.peak_mib for m in ms) for w, ms in measured.items()}
     shape = ", ".join(f"{name} {value}" for name, value in SHAPES[options.shape].items())
     lines = [
@@ -220,14 +222,15 @@ def table(
         f"Median of {options.repeat}. Answers differ by at most {differences[0]:.1e} (routing "
         f"weight) and {differences[1]:.1e} (loss, nats).",
         "",
-        "| way | wall s | tokens/s | peak over weights MiB |"
+        "| way | wall s | CPU s | tokens/s | peak over weights MiB |"
         + (" share of bf16 peak |" if peak else ""),
-        "|---|---|---|---|" + ("---|" if peak else ""),
+        "|---|---|---|---|---|" + ("---|" if peak else ""),
     ]
     for way in WAYS:
         share = operations(options.shape, lengths) / seconds[way] / peak if peak else 0.0
         lines.append(
-            f"| {way} | {seconds[way]:.1f} | {sum(lengths) / seconds[way]:.0f} | {mib[way]:.0f} |"
+            f"| {way} | {seconds[way]:.1f} | {cpu[way]:.1f} | "
+            f"{sum(lengths) / seconds[way]:.0f} | {mib[way]:.0f} |"
             + (f" {share:.0%} |" if peak else "")
         )
     lines += [
@@ -235,6 +238,8 @@ def table(
         f"extract: {seconds['loop'] / seconds['extract']:.1f} times the tokens/s at "
         f"{mib['extract'] / mib['loop']:.2f} of the memory.",
     ]
+    if options.device == "cpu":
+        lines += ["", "Not measured: the same on a CUDA device; none was at hand."]
     return "\n".join(lines) + "\n"
 
 

@@ -159,6 +159,7 @@ def _task(
         limit=_limit(benchmark, settings),
         seed=settings.seed,
         commit=commits.get(str(task.config.get("dataset_path"))),
+        max_generated=settings.max_generated,
     )
 
 

@@ -79,7 +79,13 @@ class KeptTask(ConfigurableTask):
 
 
 def load_task(
-    task: TaskFile, *, num_fewshot: int | None, limit: int | None, seed: int, commit: str | None
+    task: TaskFile,
+    *,
+    num_fewshot: int | None,
+    limit: int | None,
+    seed: int,
+    commit: str | None,
+    max_generated: int | None = None,
 ) -> Any:
     """The task with its data, kept for the next call that asks for the same.
 
@@ -93,6 +99,8 @@ def load_task(
         Decide the requests; part of what is kept.
     commit
         Of the data set on the hub; None takes its main branch.
+    max_generated
+        Tokens that a text may be continued by, where the file allows more; None keeps the file's.
 
     Raises
     ------
@@ -100,7 +108,7 @@ def load_task(
         When data are missing or empty, the data set cannot be loaded, or lm-eval cannot build the
         task.
     """
-    return _load(_Key(task, definition(task), num_fewshot, limit, seed, commit))
+    return _load(_Key(task, definition(task), num_fewshot, limit, seed, commit, max_generated))
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class _Key:
     limit: int | None
     seed: int
     commit: str | None
+    max_generated: int | None
 
 
 @lru_cache(maxsize=MAX_KEPT_TASKS)
@@ -121,6 +130,8 @@ def _load(key: _Key) -> Any:
     config = load_yaml(key.task.path)
     with tempfile.TemporaryDirectory(prefix="grokpath-benchmarks-") as private:
         config["dataset_kwargs"] = _data_arguments(name, config, folder, Path(private), key.commit)
+        if key.max_generated is not None and "generation_kwargs" in config:
+            config["generation_kwargs"] = _shortened(config["generation_kwargs"], key.max_generated)
         task = _build(name, config)
     if key.num_fewshot is not None or task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", key.num_fewshot or 0)
@@ -134,6 +145,11 @@ def _build(name: str, config: dict[str, Any]) -> Any:
     for key in ("tag", "group", "task_list"):  # about its place among other tasks
         config.pop(key, None)
     return KeptTask(config=config)
+
+
+def _shortened(arguments: Mapping[str, Any], max_generated: int) -> dict[str, Any]:
+    own = int(arguments.get("max_gen_toks", max_generated))
+    return {**arguments, "max_gen_toks": min(own, max_generated)}
 
 
 def _data_arguments(

@@ -21,6 +21,11 @@ SIZES = (1e12, 1e9, 1e6, 1e3)
 TOKENS, BYTES = "TBMK", "TGMk"
 """Letters for the sizes, as names of checkpoints have them and as disks have them."""
 
+WIDE = 100
+"""Columns of a terminal below which runs and amounts are two tables."""
+
+Cell = Callable[["Cost"], str]
+
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -53,15 +58,10 @@ def print_gpus(out: Console) -> None:
 
 
 def print_costs(costs: "Costs", out: Console) -> None:
-    """Table of steps, sums, and a line for each assumption."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("step", no_wrap=True)
-    for name in ("runs", "reused", "to be run", "tokens", "FLOPs", "time", "download", "disk"):
-        table.add_column(name, justify="right")
-    for cost in costs.steps:
-        table.add_row(*_cells(cost))
-    table.add_row(*_cells(costs.altogether()), style="bold")
-    out.print(table)
+    """Steps with their runs and amounts, the sums, and a line for each assumption."""
+    halves = (RUNS, AMOUNTS) if out.width < WIDE else (RUNS | AMOUNTS,)
+    for columns in halves:
+        out.print(_table(costs, columns))
     if costs.weights is not None:
         out.print(
             f"downloaded weights on disk at once, besides: {_bytes(costs.weights)} "
@@ -76,18 +76,17 @@ def print_costs(costs: "Costs", out: Console) -> None:
         out.print(f"- {escape(note)}")
 
 
-def _cells(cost: "Cost") -> list[str]:
-    return [
-        cost.step_name,
-        str(cost.num_runs),
-        str(cost.num_reused),
-        str(cost.num_runs - cost.num_reused),
-        _signed(cost.tokens, lambda value: _short(value, TOKENS)),
-        _signed(cost.flops, _power),
-        _time(cost),
-        _bytes(cost.download),
-        _bytes(cost.disk),
-    ]
+def _table(costs: "Costs", columns: dict[str, Cell]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("step", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    together = costs.altogether()
+    for cost in (*costs.steps, together):
+        cells = [cell(cost) for cell in columns.values()]
+        if cost is together or set(cells) != {NOTHING}:
+            table.add_row(cost.step_name, *cells, style="bold" if cost is together else "")
+    return table
 
 
 def _signed(amount: "Amount | None", form: Callable[[float], str]) -> str:
@@ -119,11 +118,26 @@ def _duration(seconds: float, kind: str) -> str:
 def _short(value: float, letters: str) -> str:
     """Three digits and a unit: `1.23 T`."""
     for size, letter in zip(SIZES, letters, strict=True):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
+        if value >= 0.9995 * size:  # what would be rounded to it
+            number = value / size
+            return f"{number:,.0f} {letter}" if number >= 100 else f"{number:.3g} {letter}"
     return f"{value:.0f} "
 
 
 def _power(value: float) -> str:
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits}e{int(exponent)}"
+
+
+RUNS: dict[str, Cell] = {
+    "runs": lambda cost: str(cost.num_runs),
+    "reused": lambda cost: str(cost.num_reused),
+    "to be run": lambda cost: str(cost.num_runs - cost.num_reused),
+}
+AMOUNTS: dict[str, Cell] = {
+    "tokens": lambda cost: _signed(cost.tokens, partial(_short, letters=TOKENS)),
+    "FLOPs": lambda cost: _signed(cost.flops, _power),
+    "time": _time,
+    "download": lambda cost: _bytes(cost.download),
+    "disk": lambda cost: _bytes(cost.disk),
+}

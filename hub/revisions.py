@@ -28,9 +28,10 @@ class Revision(BaseModel):
     tokens_seen: int | None
 
 
-def list_revisions(repository: str) -> tuple[Revision, ...]:
+def list_revisions(repository: str, prefix: str = "") -> tuple[Revision, ...]:
     """Branches of a repository that are checkpoints, in order of step; one request.
 
+    Of branches with a prefix, such as `stage1-step1000`, only those are checkpoints that have it.
     Offline the list is the one of last time.
     """
     branches = remembered(_list(repository), lambda: connection.branches(repository))
@@ -41,7 +42,7 @@ def list_revisions(repository: str) -> tuple[Revision, ...]:
         )
     revisions = []
     for name, commit in branches.items():
-        if parsed := parse_checkpoint_name(name):
+        if name.startswith(prefix) and (parsed := parse_checkpoint_name(name[len(prefix) :])):
             step, tokens_seen = parsed
             revisions.append(Revision(name=name, commit=commit, step=step, tokens_seen=tokens_seen))
     return tuple(sorted(revisions, key=lambda revision: (revision.step, revision.name)))
@@ -55,6 +56,7 @@ def choose(
     revisions: Sequence[Revision],
     *,
     names: Sequence[str] | None = None,
+    steps: Sequence[int] | None = None,
     count: int | None = None,
     first_step: int | None = None,
     last_step: int | None = None,
@@ -65,6 +67,8 @@ def choose(
     ----------
     names
         These and no others.
+    steps
+        Those of these steps and no others.
     first_step, last_step
         Only those between, both included.
     count
@@ -79,6 +83,8 @@ def choose(
     if names is not None:
         return _named(revisions, names)
     by_step = {revision.step: revision for revision in revisions}
+    if steps is not None:
+        return tuple(_of_step(by_step, step) for step in steps)
     between = [
         revision
         for step, revision in sorted(by_step.items())
@@ -92,6 +98,14 @@ def choose(
             f"{len(by_step)} ({there}) among branches named step<N> or step<N>-tokens<M>"
         )
     return tuple(between) if count is None else _even(between, count)
+
+
+def _of_step(by_step: dict[int, Revision], step: int) -> Revision:
+    if step not in by_step:
+        near = sorted(sorted(by_step, key=lambda other: abs(other - step))[:3])
+        hint = f"; near it are {', '.join(map(str, near))}" if near else ""
+        raise ValueError(f"no checkpoint of step {step} among {len(by_step)}{hint}")
+    return by_step[step]
 
 
 def _named(revisions: Sequence[Revision], names: Sequence[str]) -> tuple[Revision, ...]:

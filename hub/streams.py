@@ -17,6 +17,7 @@ from studies.sources import HubSamples
 
 ROWS_AT_ONCE = 64  # of a Parquet file: a row can be a whole book
 FILES_AT_ONCE = 4  # of a shuffled stream
+MAX_SHOWN = 500  # characters of an error of the library
 REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound")  # as the hub's answers say it
 
 Row = dict[str, Any]
@@ -39,11 +40,15 @@ def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
         Offline; when the hub refuses or stays out of reach; when there is no such subset, folder
         or split; when a file cannot be read.
     """
+    _check_place(source)
     rows: Iterator[Row] | None = None
     num_rows = 0
 
     def following() -> Row:
         nonlocal rows
+        if rows is None:
+            # The library reports a hub that is away or busy as a data set that is not there.
+            connection.dataset_commit(source.repository, commit)
         try:
             if rows is None:
                 rows = islice(_open(source, commit), num_rows, None)
@@ -61,8 +66,8 @@ def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
         yield row
 
 
-def _open(source: HubSamples, commit: str) -> Iterator[Row]:
-    from datasets import config, load_dataset_builder
+def _check_place(source: HubSamples) -> None:
+    from datasets import config
 
     if connection.offline() or config.HF_HUB_OFFLINE:
         raise ValueError(
@@ -74,6 +79,11 @@ def _open(source: HubSamples, commit: str) -> Iterator[Row]:
             f"{source.repository} is a data set on the hub and also a folder here, which the "
             "library would read in its place; run in another working directory"
         )
+
+
+def _open(source: HubSamples, commit: str) -> Iterator[Row]:
+    from datasets import load_dataset_builder
+
     builder = load_dataset_builder(
         source.repository,
         source.subset,
@@ -90,10 +100,9 @@ def _open(source: HubSamples, commit: str) -> Iterator[Row]:
 
 
 def _at_the_bottom(error: Exception, source: HubSamples, commit: str) -> Exception:
-    """The answer of the hub that an error of the library comes from, or the error in plain words.
+    """The hub's answer that an error of the library comes from, or the error in plain words."""
+    from datasets.exceptions import DatasetNotFoundError
 
-    The library reports a hub that is busy while it looks for a data set as a missing file.
-    """
     link: BaseException | None = error
     while link is not None:
         answer = getattr(link, "response", None)
@@ -104,4 +113,8 @@ def _at_the_bottom(error: Exception, source: HubSamples, commit: str) -> Excepti
             assert isinstance(link, Exception)
             return link
         link = link.__cause__ or link.__context__
-    return ValueError(f"{source.repository} at commit {commit} cannot be read: {error}")
+    why = " ".join(str(error).split())[:MAX_SHOWN]
+    said = f"{source.repository} at commit {commit} cannot be read: {why}"
+    if isinstance(error, DatasetNotFoundError):  # it is there, as was asked before
+        said += " Accept the terms on its page, and set HF_TOKEN to a token of that account"
+    return ValueError(said)

@@ -202,6 +202,11 @@ class EvaluationSpec(Frozen):
         "study file. The nano series bring theirs.",
     )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
+    max_generated: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that a benchmark may generate per document, where it allows more.",
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: Seed = 1234
 

@@ -110,10 +110,7 @@ def on_a_card(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     Inside a Prefect run the concurrency limit `gpu` counts it, if there is such a limit.
     """
-    name, runtime = next(
-        ((name, value) for name, value in inputs.items() if isinstance(value, Runtime)),
-        ("runtime", Runtime()),
-    )
+    ((name, runtime),) = ((n, value) for n, value in inputs.items() if isinstance(value, Runtime))
     on_cpu = runtime.device == "cpu" or (runtime.device == "auto" and not cards())
     with nullcontext() if on_cpu else _limited(), card(runtime.device) as device:
         yield {**inputs, name: runtime.model_copy(update={"device": device})}

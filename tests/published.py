@@ -74,7 +74,7 @@ def publish_model(
         num_key_value_heads=2,
         num_experts=8,
         num_experts_per_tok=2,
-        max_position_embeddings=512,
+        max_position_embeddings=4096,
         initializer_range=0.3,
         pad_token_id=1,
         eos_token_id=0,
@@ -212,7 +212,8 @@ def data_sets(num_rows: int) -> dict[str, dict[str, bytes]]:
             )
             for split in ("train", "validation", "test")
         },
-        "cais/mmlu": {
+        "cais/mmlu": {"README.md": _card("college_chemistry", "dev", "validation", "test")}
+        | {
             f"college_chemistry/{split}-00000-of-00001.parquet": parquet(
                 [
                     {
@@ -227,6 +228,12 @@ def data_sets(num_rows: int) -> dict[str, dict[str, bytes]]:
             for split in ("dev", "validation", "test")
         },
     }
+
+
+def _card(subset: str, *splits: str) -> bytes:
+    """A data set card that names the files of one configuration."""
+    files = "".join(f"  - split: {s}\n    path: {subset}/{s}-*\n" for s in splits)
+    return f"---\nconfigs:\n- config_name: {subset}\n  data_files:\n{files}---\n".encode()
 
 
 def _problem(i: int) -> dict:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -16,7 +18,7 @@ from store import artifacts
 from studies.load import load_study
 from studies.spec import Benchmark
 from tasks.amounts import Amount, Known
-from tasks.costs import study_costs
+from tasks.costs import Cost, Costs, study_costs
 from tasks.gpus import GPUS, REFERENCE
 from tasks.weights import Revisions
 from tasks.work import DOCUMENTS, TOKENS_PER_DOCUMENT, Estimates
@@ -178,11 +180,39 @@ def test_a_nano_study_tells_no_gpu_time(root, smoke):
     assert "GPU" not in printed(made)
 
 
-def test_the_table_fits_a_narrow_terminal_and_a_pipe(published, study):
+def test_the_tables_fit_narrow_and_wide_terminals_and_a_pipe(published, study):
     made, _ = costs_of(study)
-    lines = printed(made, width=80).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "routing" in printed(made, width=10_000)
+    for width in (80, 120):
+        lines = printed(made, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in printed(made, width)
+    header = printed(made, width=10_000).splitlines()[0].split()
+    assert header[0] == "step"
+    assert header[-5:] == ["tokens", "FLOPs", "time", "download", "disk"]
+
+
+def test_amounts_have_units():
+    text = printed(
+        Costs(
+            [
+                Cost(
+                    "routing",
+                    2,
+                    1,
+                    tokens=Amount(1.2345e12),
+                    flops=Amount(3.4e18, Known.at_most),
+                    gpu_seconds=Amount(7200, Known.about),
+                    cpu_seconds=Amount(90),
+                    download=Amount(999_999),
+                    disk=Amount(12),
+                )
+            ],
+            weights=Amount(5.1e9, Known.at_most),
+            notes=["[assumed]"],
+        )
+    )
+    for told in ("1.23 T", "≤3.4e18", "~2 GPU h + 1.5 min", "1 MB", "12 B", "≤5.1 GB", "[assumed]"):
+        assert told in text
 
 
 def test_a_finished_study_costs_nothing(finished, smoke, monkeypatch):
@@ -193,6 +223,19 @@ def test_a_finished_study_costs_nothing(finished, smoke, monkeypatch):
         assert cost.tokens == cost.flops == cost.disk == Amount(0)
     assert "nothing to do" in printed(made)
     assert made.notes == []
+
+
+def test_a_finished_study_is_told_without_torch(finished, tmp_path):
+    code = (
+        "import sys; from flows.cli import app; "
+        f"app(['--root', {str(finished)!r}, 'plan', 'smoke'], standalone_mode=False); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing to do" in done.stdout
 
 
 def test_routing_tensors_are_as_large_as_foretold(finished, smoke, monkeypatch):

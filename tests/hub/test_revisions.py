@@ -100,3 +100,16 @@ def test_gaps_of_more_than_twice_the_median_are_told():
     (told,) = gaps(revisions(0, 10, 20, 41, 51))
     assert told.startswith("21 steps lie between step20-tokens20M and step41-tokens41M")
     assert gaps(revisions(1)) == ()
+
+
+def test_steps_are_chosen_whatever_else_the_names_say():
+    assert steps(choose(revisions(5, 10, 20, 40), steps=[5, 40])) == [5, 40]
+    with pytest.raises(ValueError, match="no checkpoint of step 15 among 4; near it are 5, 10, 20"):
+        choose(revisions(5, 10, 20, 40), steps=[5, 15])
+
+
+def test_with_a_prefix_only_its_branches_are_checkpoints(publish):
+    for name in ("stage1-step10-tokens1B", "stage2-step10-tokens2B", "step10"):
+        publish(name)
+    assert [r.name for r in list_revisions(REPOSITORY, "stage1-")] == ["stage1-step10-tokens1B"]
+    assert [r.name for r in list_revisions(REPOSITORY)] == ["step10"]
