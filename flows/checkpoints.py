@@ -100,9 +100,9 @@ def find_definitions(study: Study) -> dict[str, Any]:
             runtime=study.runtime,
         )
         finish(known)
-        if known.result() is not None:
-            summary: dict[str, Any] = known.result().summary
-            return summary
+        made = known.result()
+        if made is not None:
+            return made.summary
     return find_benchmarks(asked, study.evaluation)
 
 

@@ -133,7 +133,7 @@ def plan(
         if gpu == "list":
             print_gpus(out)
             return
-        from tasks.costs import study_costs
+        from tasks.costs.study import study_costs
 
         spec = _load(study, overlay)
         made = _plan(spec)

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tasks.amounts import Amount
-    from tasks.costs import Cost, Costs
+    from tasks.costs.amounts import Amount
+    from tasks.costs.study import Cost, Costs
 
 NOTHING = "–"
 SIGNS = ("", "≤", "~")
@@ -31,7 +31,7 @@ TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 def known_gpu(name: str | None) -> str | None:
     """Option callback: refuse a GPU that nothing is known of, before anything is looked up."""
-    from tasks.gpus import gpu_named
+    from tasks.costs.gpus import gpu_named
 
     if name is not None and name != "list":
         try:
@@ -43,7 +43,7 @@ def known_gpu(name: str | None) -> str | None:
 
 def print_gpus(out: Console) -> None:
     """The kinds of GPU that hours can be told for."""
-    from tasks.gpus import GPUS, REFERENCE, UTILISATION
+    from tasks.costs.gpus import GPUS, REFERENCE, UTILISATION
 
     table = Table("GPU", "bfloat16", "float32", "published at", box=None, pad_edge=False)
     for gpu in GPUS.values():

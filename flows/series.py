@@ -18,7 +18,7 @@ from tasks.checkpoints import (
     nano_checkpoints,
     pretrain,
 )
-from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision
+from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision, tell_moved
 
 NUM_DECIDING_THREADS = 8
 
@@ -33,6 +33,7 @@ class OpenSeries:
     pretraining: Any = None
     loss_curve: Any = None
     pins: dict[str, Any] = field(default_factory=dict)
+    revisions: dict[str, str | None] = field(default_factory=dict)
 
     def futures(self) -> list[Any]:
         """What was submitted for the series."""
@@ -44,7 +45,9 @@ class OpenSeries:
         if self.series.source.kind == "nano":
             return nano_checkpoints(self.series, self.pretraining.result())
         if self.series.source.kind == "hub":
-            return hub_checkpoints(self.series, {n: pin.result() for n, pin in self.pins.items()})
+            pins = {name: pin.result() for name, pin in self.pins.items()}
+            tell_moved(self.series.source, self.revisions, pins)
+            return hub_checkpoints(self.series, pins)
         return find_checkpoints(self.series)
 
     def tokenizer(self, checkpoints: list[Checkpoint]) -> Tokenizer | None:
@@ -62,6 +65,7 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
     if source.kind == "local":
         return OpenSeries(series)
     if source.kind == "hub":
+        revisions = find_revisions(source)
         pins = {
             revision: pin_revision.submit(
                 label=Label(series.name),
@@ -69,9 +73,9 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
                 revision=revision,
                 runtime=runtime,
             )
-            for revision in find_revisions(source)
+            for revision in revisions
         }
-        return OpenSeries(series, pins=pins)
+        return OpenSeries(series, pins=pins, revisions=revisions)
     corpus = make_corpus.submit(corpus=source.corpus, runtime=runtime)
     pretraining = pretrain.submit(
         label=Label(series.name),

@@ -229,7 +229,5 @@ def tuning_trials(
             for rank, other in others.items()
         ]
         if not others:
-            trials.append(
-                Trial("tuning", "any other", monitor, curve, accuracy, False, ONE_TUNING)
-            )
+            trials.append(Trial("tuning", "any other", monitor, curve, accuracy, False, ONE_TUNING))
     return trials

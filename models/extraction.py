@@ -22,11 +22,10 @@ from models.batches import (
 )
 from models.families.base import Family
 from models.forward import BatchSize, counted_logits, last_hidden, run_batches
-from models.loading import load_checkpoint
 from models.recording import Recorded, recorded
 from models.routing_check import RoutingCheckError, check_padding
 
-__all__ = ["Extraction", "RoutingCheckError", "extract", "load_checkpoint", "router_weights"]
+__all__ = ["Extraction", "RoutingCheckError", "extract", "router_weights"]
 
 # Allowed difference of a sample's mean routing weights with padding beside it and without.
 _PADDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -87,7 +86,7 @@ def extract(
     Parameters
     ----------
     model, family
-        As :func:`load_checkpoint` returns them; runs where the model is.
+        As :func:`models.loading.load_checkpoint` returns them; runs where the model is.
     token_ids
         N samples, each with at least 2 token ids, of any length.
     counted

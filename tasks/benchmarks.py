@@ -83,6 +83,7 @@ def look_up_benchmarks(
     version=3,
     run_name="benchmarks {checkpoint.series} {checkpoint.revision}",
     resumable=True,
+    gpu=True,
 )
 def score_benchmarks(
     out: Path,

@@ -13,7 +13,7 @@ from studies.spec import Benchmark
 from tasks.step import step
 
 
-@step("contamination", version=3, run_name="contamination {label}")
+@step("contamination", version=3, run_name="contamination {label}", gpu=True)
 def find_contamination(
     out: Path,
     *,
@@ -36,7 +36,7 @@ def find_contamination(
     """
     from evals.harness import document_texts
     from metrics.contamination import contaminated, min_k_score
-    from models.extraction import load_checkpoint
+    from models.loading import load_checkpoint
     from models.samples import load_tokenizer
     from models.token_scores import token_scores
     from store.schemas import write_rows
@@ -58,7 +58,7 @@ def find_contamination(
     ]
     scores: list[float | None] = [None] * len(documents)
     if contamination.removed_share > 0:
-        model, family, _ = load_checkpoint(last.path, runtime.device, "float32")
+        model, family, _ = load_checkpoint(last.path, runtime.device, evaluation.dtype)
         tokenizer = load_tokenizer(last.path)
         encoded = [
             _encode(tokenizer, d["prompt"], d["target"], contamination.tokens) for d in documents

@@ -7,13 +7,16 @@ download runs while this checkpoint is measured.
 """
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from store.artifacts import Checkpoint, Tokenizer
+from store.artifacts import Artifact, Checkpoint, Tokenizer
 from studies.settings import Runtime
 from tasks import workers
+
+if TYPE_CHECKING:
+    from hub.repositories import RevisionFiles
 
 PINNED = "revision.json"
 """File of a pinned revision's artifact with its commit and files."""
@@ -40,31 +43,43 @@ def bring_inputs(inputs: dict[str, Any], runtime: Runtime) -> None:
 def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
     from hub.cache import hold
     from hub.download import bring
-    from hub.repositories import RevisionFiles
 
     assert reference.pinned is not None
-    text = (reference.pinned.path / PINNED).read_text(encoding="utf-8")
-    found = RevisionFiles.model_validate_json(text)
+    found = pinned_files(reference.pinned)
     weights = isinstance(reference, Checkpoint)
+    label = f"download {found.repository} {found.revision}"
     if weights:
         with _lock:
             if (found.repository, found.commit) not in _held:
                 _held[found.repository, found.commit] = hold(found.repository, found.commit)
-    label = f"{reference.series} {reference.revision}" if weights else found.repository
 
     def follow(done: int, total: int, name: str) -> None:
         megabytes = done // 10**6, max(1, total // 10**6)
-        workers.tell(workers.Progress("download", f"download {label}", *megabytes, f"MB, {name}"))
+        workers.tell(workers.Progress("download", label, *megabytes, f"MB, {name}"))
 
-    bring(
-        found.repository,
-        found.commit,
-        found.files,
-        budget_bytes=int(runtime.disk_budget),
-        weights=weights,
-        on_progress=follow,
-    )
-    workers.tell(workers.Progress("download", f"download {label}", 1, 1, finished=True))
+    try:
+        bring(
+            found.repository,
+            found.commit,
+            found.files,
+            budget_bytes=int(runtime.disk_budget),
+            weights=weights,
+            on_progress=follow,
+        )
+    except BaseException:
+        if weights:
+            _let_go(found.repository, found.commit)
+        raise
+    workers.tell(workers.Progress("download", label, 1, 1, finished=True))
+
+
+def pinned_files(pinned: Artifact) -> "RevisionFiles":
+    """The commit and files of a revision, as they were when it was pinned."""
+    from hub.repositories import RevisionFiles
+
+    text = (pinned.path / PINNED).read_text(encoding="utf-8")
+    found: RevisionFiles = RevisionFiles.model_validate_json(text)
+    return found
 
 
 def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
@@ -78,7 +93,11 @@ def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
 @task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
 def release_checkpoint(checkpoint: Checkpoint) -> None:
     """Let a checkpoint's weights go when the disk budget asks for room; deletes nothing itself."""
+    _let_go(str(checkpoint.repository), str(checkpoint.digest))
+
+
+def _let_go(repository: str, commit: str) -> None:
     with _lock:
-        lease = _held.pop((str(checkpoint.repository), str(checkpoint.digest)), None)
+        lease = _held.pop((repository, commit), None)
     if lease is not None:
         lease.release()

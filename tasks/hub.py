@@ -6,7 +6,6 @@ anew, delete the artifact.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,38 @@ from studies.base import parse_checkpoint_name
 from studies.settings import Runtime
 from studies.sources import HubSource
 from studies.spec import Series
-from tasks.downloads import PINNED
+from tasks.downloads import PINNED, pinned_files
 from tasks.plan import Planned, current_plan
 from tasks.step import step
 
 logger = logging.getLogger("prefect.grokpath")
 
 
-def find_revisions(source: HubSource) -> list[str]:
-    """Names of a source's revisions, in order of step; the hub is asked unless they are listed."""
+def find_revisions(source: HubSource) -> dict[str, str | None]:
+    """Revisions of a source in order of step, each with the commit it points at now, if known.
+
+    The hub is asked unless they are listed. A plan that cannot ask it knows the steps at best.
+    """
     if source.revisions is not None:
-        return list(source.revisions)
-    look: Callable[[HubSource], list[str]]
-    look = choose_revisions if current_plan() is not None else choose_revisions_task
-    return look(source)
+        return dict.fromkeys(source.revisions)
+    if current_plan() is None:
+        return choose_revisions_task(source)
+    try:
+        return choose_revisions(source)
+    except ValueError as error:
+        if source.steps is None:
+            raise
+        logger.warning("%s", error)
+        return {f"{source.prefix}step{training_step}": None for training_step in source.steps}
 
 
 @task(name="choose revisions", task_run_name="choose revisions of {source.repository}")
-def choose_revisions_task(source: HubSource) -> list[str]:
+def choose_revisions_task(source: HubSource) -> dict[str, str | None]:
     """Choose among a repository's revisions; never cached, because a training run adds to them."""
     return choose_revisions(source)
 
 
-def choose_revisions(source: HubSource) -> list[str]:
+def choose_revisions(source: HubSource) -> dict[str, str | None]:
     """Choose among the branches that a repository has now; offline, those it had last time.
 
     Raises
@@ -60,7 +68,19 @@ def choose_revisions(source: HubSource) -> list[str]:
     )
     for gap in gaps(chosen):
         logger.warning("%s: %s", source.repository, gap)
-    return [revision.name for revision in chosen]
+    return {revision.name: revision.commit for revision in chosen}
+
+
+def tell_moved(source: HubSource, now: dict[str, str | None], pins: dict[str, Any]) -> None:
+    """Say which branches have moved since they were resolved; the study keeps what it has."""
+    for revision, pinned in pins.items():
+        commit = pinned.summary["commit"] if pinned is not None else None
+        if now[revision] not in (None, commit) and commit is not None:
+            logger.warning(
+                "%s of %s has moved to %s since it was resolved; the study keeps %s. To take the "
+                "new commit, delete %s",
+                revision, source.repository, now[revision], commit, pinned.path,
+            )  # fmt: skip
 
 
 @step("revision", version=1, run_name="resolve {label} {revision}")
@@ -72,8 +92,10 @@ def pin_revision(
     Writes revision.json. Two requests to the hub; nothing large is downloaded.
     """
     from hub.repositories import resolve
+    from models.families.registry import family_of
 
     found = resolve(repository, revision)
+    family_of(found.model_type or "")  # what no family reads need not be downloaded
     (out / PINNED).write_text(found.model_dump_json(indent=1), encoding="utf-8")
     return {
         "commit": found.commit,
@@ -125,7 +147,7 @@ def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Ch
             )
         )
     if not source.allow_identical:
-        _refuse_twins(checkpoints)
+        _refuse_twins([pinned for pinned in pins.values() if pinned is not None])
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
@@ -157,15 +179,8 @@ def _location(repository: str, pinned: Artifact | None) -> str:
     return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
 
 
-def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
-    seen: dict[str, str] = {}
-    for checkpoint in checkpoints:
-        if checkpoint.pinned is None:
-            continue
-        twin = seen.setdefault(checkpoint.pinned.summary["weights_digest"], checkpoint.revision)
-        if twin != checkpoint.revision:
-            raise ValueError(
-                f"revisions {twin} and {checkpoint.revision} of {checkpoint.repository} have the "
-                "same weights, byte for byte: a curve over them would show one checkpoint twice. "
-                "Leave one out, or set allow_identical: true"
-            )
+def _refuse_twins(pins: list[Artifact]) -> None:
+    if len({pinned.summary["weights_digest"] for pinned in pins}) < len(pins):
+        from hub.repositories import refuse_twins
+
+        refuse_twins([pinned_files(pinned) for pinned in pins])

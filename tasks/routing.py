@@ -47,6 +47,7 @@ def _is_whole(path: Path) -> bool:
     version=3,
     run_name="routing {checkpoint.series} {checkpoint.revision}",
     resumable=True,
+    gpu=True,
 )
 def extract_routing(
     out: Path, *, checkpoint: Checkpoint, probes: Artifact, routing: RoutingSpec, runtime: Runtime
@@ -61,8 +62,9 @@ def extract_routing(
     anything is written (:func:`models.extraction.extract`).
     """
     from models.batches import choose_kept
-    from models.extraction import extract, load_checkpoint, router_weights
+    from models.extraction import extract, router_weights
     from models.families.registry import describe
+    from models.loading import load_checkpoint
     from models.weight_norms import weight_norms
 
     model, family, device = load_checkpoint(

@@ -19,6 +19,7 @@ What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
 from tasks import workers
+from tasks.devices import on_a_card
 from tasks.downloads import bring_inputs
 from tasks.plan import Planned, current_plan
 
@@ -76,6 +78,7 @@ class Step:
         run_name: str,
         resumable: bool,
         still_holds: Check | None,
+        gpu: bool,
     ) -> None:
         self.body = body
         self.name = name
@@ -83,6 +86,7 @@ class Step:
         self.run_name = run_name
         self.resumable = resumable
         self.still_holds = still_holds
+        self.gpu = gpu
         self.__doc__ = body.__doc__
         self.task: Task[..., Artifact] = task(
             self._visible(),
@@ -166,7 +170,8 @@ class Step:
             str(artifacts.root()),
         )
         bring_inputs(inputs, runtime)
-        answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **inputs})
+        with on_a_card(inputs) if self.gpu else nullcontext(inputs) as placed:
+            answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **placed})
         return answer
 
     def _visible(self) -> Callable[..., Artifact]:
@@ -198,6 +203,7 @@ def step(
     run_name: str,
     resumable: bool = False,
     still_holds: Check | None = None,
+    gpu: bool = False,
 ) -> Callable[[Body], Step]:
     """Make a body a :class:`Step`.
 
@@ -213,6 +219,8 @@ def step(
         Keep what a killed attempt left and hand it to the next one; the body must cope with it.
     still_holds
         For a step with an effect outside its artifact: whether the effect is still there.
+    gpu
+        Compute on a graphics card where there is one, alone on it (:mod:`tasks.devices`).
     """
     return lambda body: Step(
         body,
@@ -221,4 +229,5 @@ def step(
         run_name=run_name,
         resumable=resumable,
         still_holds=still_holds,
+        gpu=gpu,
     )

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -188,6 +189,11 @@ def _call(job: Job, inputs: dict[str, Any]) -> Any:
         if not _can_travel(error):  # it would break the pool instead of reaching the caller
             raise RuntimeError(f"{type(error).__name__}: {error}") from None
         raise
+    finally:
+        if "torch" in sys.modules:  # another process may want the card's memory
+            from models.devices import free_memory
+
+            free_memory()
 
 
 def _can_travel(error: Exception) -> bool:

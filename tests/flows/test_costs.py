@@ -17,11 +17,11 @@ from models.shape import model_shape
 from store import artifacts
 from studies.load import load_study
 from studies.spec import Benchmark
-from tasks.amounts import Amount, Known
-from tasks.costs import Cost, Costs, study_costs
-from tasks.gpus import GPUS, REFERENCE
-from tasks.weights import Revisions
-from tasks.work import DOCUMENTS, TOKENS_PER_DOCUMENT, Estimates
+from tasks.costs.amounts import Amount, Known
+from tasks.costs.gpus import GPUS, REFERENCE
+from tasks.costs.study import Cost, Costs, study_costs
+from tasks.costs.weights import Revisions
+from tasks.costs.work import DOCUMENTS, TOKENS_PER_DOCUMENT, Estimates
 from tests.flows.test_cli import grokpath
 
 REPOSITORY = "allenai/OLMoE-1B-7B-0924"
@@ -155,7 +155,7 @@ def test_hours_follow_from_the_peak_of_the_gpu(published, study):
 
 
 def test_a_hub_that_cannot_be_asked_leaves_operations_out(hub, root, study, monkeypatch):
-    monkeypatch.setattr("tasks.weights.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.costs.weights.ANSWER_SECONDS", 0.5)
     hub.fault("/api/models/*", times=None, status=503)
     made, costs = costs_of(study)
     assert costs["routing"].flops is None

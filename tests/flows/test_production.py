@@ -1,4 +1,4 @@
-"""The production study, scaled down by its overlay alone, against a hub on loopback that misbehaves.
+"""The production study, made small by its overlay alone, against a loopback hub that misbehaves.
 
 What is public is named as it is; contents are made by :mod:`tests.published`.
 """
@@ -107,8 +107,8 @@ def test_the_production_study_passes_whatever_the_hub_does(
     hub.add_revision("model", REPOSITORY, moved, folder / branch_name(OTHERS[0]))
     hub.fault("safetensors", times=1, flip=True)
     hub.fault("safetensors", times=2, cut_after=3000)
-    hub.fault("/api/", times=6, status=429, retry_after="0")
-    hub.fault("/resolve/", times=3, status=503)
+    hub.fault("/api/", times=3, status=429, retry_after="0")
+    hub.fault("/resolve/", times=2, status=503)
 
     with HighWater(root / "hub") as water:
         paths = study_flow(study)
@@ -126,11 +126,8 @@ def test_the_production_study_passes_whatever_the_hub_does(
     assert [(row["domain"], row["n"]) for row in scores] == [
         ("chemistry", 10), ("code", 10), ("commonsense", 10), ("math", 10),
     ]  # fmt: skip
-    assert executed["tuning"] == 10 * 3, "commonsense and chemistry share their instructions"
-    changed = ask(
-        "select count(*) as n from benchmark_documents b join benchmark_documents using (series)"
-    )
-    assert changed
+    tuned = list(root.glob("artifacts/tuning/*/record.json"))
+    assert len(tuned) == 10 * 3, "commonsense and chemistry share their instructions"
     losses = ask(
         "select domain, first(loss order by tuning_step) - last(loss order by tuning_step) as fall "
         "from tuning_loss where step = 5000 group by domain"

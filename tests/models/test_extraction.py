@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.extraction import RoutingCheckError, extract, load_checkpoint
+from models.extraction import RoutingCheckError, extract
 from models.families.olmoe import OlmoeFamily
+from models.loading import load_checkpoint
 
 FAMILY = OlmoeFamily()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from models.extraction import load_checkpoint
+from models.loading import load_checkpoint
 
 SHAPE = {
     "vocab_size": 50,

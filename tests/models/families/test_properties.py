@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.extraction import extract, load_checkpoint, router_weights
+from models.extraction import extract, router_weights
 from models.families.registry import FAMILIES, describe, family_of
+from models.loading import load_checkpoint
 
 # Types whose first layer is dense in the tiny model, whose gate is a sigmoid, and, for those that
 # choose within groups of experts, how many of a group's scores make the group's.

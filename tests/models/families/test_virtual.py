@@ -3,9 +3,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from models.extraction import extract, load_checkpoint, router_weights
+from models.extraction import extract, router_weights
 from models.families.registry import describe, family_of
 from models.families.virtual import VirtualFamily
+from models.loading import load_checkpoint
 
 SHAPE = {
     "vocab_size": 50,

@@ -7,8 +7,8 @@ from typing import Any
 
 from store import artifacts
 from store.identity import canonical
+from tasks.costs.texts import TOKENS_PER_SAMPLE, instruction_texts, probe_texts
 from tasks.plan import Planned
-from tasks.texts import TOKENS_PER_SAMPLE, instruction_texts, probe_texts
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store.artifacts import Checkpoint
-from tasks.amounts import Amount, Known
+from tasks.costs.amounts import Amount, Known
 from tasks.downloads import PINNED
 
 if TYPE_CHECKING:

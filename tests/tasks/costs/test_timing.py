@@ -8,8 +8,8 @@ import pytest
 
 from store import artifacts
 from studies.nano_model import PretrainingSpec
+from tasks.costs.timing import Timing
 from tasks.plan import Planned
-from tasks.timing import Timing
 
 ROUTING = Planned("routing", "", None, None)
 

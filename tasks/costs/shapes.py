@@ -6,9 +6,9 @@ from models.flops import ModelShape
 from store.artifacts import Artifact, Checkpoint
 from studies.nano_model import CorpusSpec, PretrainingSpec
 from studies.spec import Study
+from tasks.costs.texts import corpus_size
+from tasks.costs.weights import Revisions
 from tasks.plan import Planned
-from tasks.texts import corpus_size
-from tasks.weights import Revisions
 
 
 class Shapes:

@@ -11,10 +11,9 @@ from store.artifacts import Artifact, Checkpoint
 from studies.nano_model import PretrainingSpec
 from studies.settings import RoutingSpec, TuningSpec
 from studies.spec import Benchmark, Study
-from tasks.amounts import Amount, Known, total
-from tasks.plan import Plan, Planned
-from tasks.shapes import Shapes
-from tasks.texts import (
+from tasks.costs.amounts import Amount, Known, total
+from tasks.costs.shapes import Shapes
+from tasks.costs.texts import (
     TOKENS_PER_SAMPLE,
     Reading,
     Split,
@@ -23,7 +22,8 @@ from tasks.texts import (
     instruction_texts,
     probe_texts,
 )
-from tasks.weights import Revisions
+from tasks.costs.weights import Revisions
+from tasks.plan import Plan, Planned
 
 DOCUMENTS = 1000
 """Of a benchmark that was never scored here and has no limit."""
@@ -187,7 +187,8 @@ def _benchmarks(estimates: Estimates, inputs: dict[str, Any]) -> Work:
 def _contamination(estimates: Estimates, inputs: dict[str, Any]) -> Work:
     if inputs["contamination"].removed_share == 0:
         return Work(Amount(0), Amount(0))
-    return _documents(estimates, inputs, inputs["last"], requests=1)
+    work = _documents(estimates, inputs, inputs["last"], requests=1)
+    return replace(work, dtype=inputs["evaluation"].dtype)
 
 
 def _documents(

@@ -13,7 +13,7 @@ from models.flops import Texts
 from store.artifacts import Artifact
 from studies.nano_model import CorpusSpec
 from studies.sources import CorpusSamples, FileSamples, HubSamples, ParquetSamples, TextSamples
-from tasks.amounts import Known
+from tasks.costs.amounts import Known
 from tasks.plan import Planned
 
 BYTES_PER_TOKEN = 4

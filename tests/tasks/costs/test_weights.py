@@ -5,8 +5,8 @@ import json
 import pytest
 
 from store.artifacts import Checkpoint
-from tasks.amounts import Amount, Known
-from tasks.weights import Revisions, Weights
+from tasks.costs.amounts import Amount, Known
+from tasks.costs.weights import Revisions, Weights
 
 REPOSITORY = "some/model"
 SHARD, TOKENIZER = 40_000, 3_000

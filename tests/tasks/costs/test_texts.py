@@ -10,9 +10,9 @@ from models.flops import Texts
 from store.artifacts import Artifact
 from studies.nano_model import CorpusSpec
 from studies.sources import CorpusSamples, HubSamples, JsonlSamples, ParquetSamples, TextSamples
-from tasks.amounts import Known
+from tasks.costs.amounts import Known
+from tasks.costs.texts import Reading, corpus_size, instruction_texts, probe_texts, source_texts
 from tasks.plan import Planned
-from tasks.texts import Reading, corpus_size, instruction_texts, probe_texts, source_texts
 
 SENTENCE = "the quick brown fox jumps over the lazy dog again "  # 50 characters
 

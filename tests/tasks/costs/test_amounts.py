@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.amounts import Amount, Known, total
-from tasks.gpus import GPUS, REFERENCE, UTILISATION, gpu_named
+from tasks.costs.amounts import Amount, Known, total
+from tasks.costs.gpus import GPUS, REFERENCE, UTILISATION, gpu_named
 
 
 def test_a_sum_is_known_as_its_worst_part():

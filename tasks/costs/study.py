@@ -3,20 +3,20 @@
 Tokens are counted where samples were collected, else at most what the study's limits allow.
 Operations follow from them and the model's shape (:mod:`models.flops`). Time is that of earlier
 runs where there are any on models of the same size, else operations through a share of a GPU's
-published peak (:mod:`tasks.gpus`). What is assumed is said in notes.
+published peak (:mod:`tasks.costs.gpus`). What is assumed is said in notes.
 """
 
 from dataclasses import dataclass
 
 from store.artifacts import Checkpoint
 from studies.spec import Study
-from tasks.amounts import Amount, Known, total
-from tasks.distinct import distinct
-from tasks.gpus import REFERENCE, UTILISATION, Gpu, gpu_named
+from tasks.costs.amounts import Amount, Known, total
+from tasks.costs.distinct import distinct
+from tasks.costs.gpus import REFERENCE, UTILISATION, Gpu, gpu_named
+from tasks.costs.timing import Timing
+from tasks.costs.weights import Revisions, Weights
+from tasks.costs.work import Estimates, Work
 from tasks.plan import Plan, Planned
-from tasks.timing import Timing
-from tasks.weights import Revisions, Weights
-from tasks.work import Estimates, Work
 
 READERS = ("routing", "tuning", "benchmarks", "contamination")
 """Steps that read a checkpoint's weights."""

@@ -3,7 +3,7 @@
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from studies.settings import RoutingSpec, Runtime
-from tasks.distinct import distinct
+from tasks.costs.distinct import distinct
 from tasks.plan import Planned
 
 CORPUS = Artifact(step_name="corpus", version=1, fingerprint="f", digest="d")

@@ -1,0 +1,1 @@
+"""What a study would cost: tokens, operations, hours, bytes, before anything starts."""
