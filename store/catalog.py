@@ -171,6 +171,25 @@ TABLES = (
         ),
     ),
     Table(
+        "probe_counts",
+        "What became of the records that samples were taken from (docs/samples.md).",
+        (
+            SERIES,
+            DOMAIN,
+            SPLIT,
+            whole("read", "Records read: the sum of the next eight."),
+            whole("filtered_out", "Did not pass the filter."),
+            whole("malformed", "Not readable, or a field missing or not text."),
+            whole("not_chosen", "Left over when samples were chosen."),
+            whole("empty", "Nothing but white space where the loss would count."),
+            whole("too_short", "No token that could count in the loss."),
+            whole("overlong", "Dropped as longer than the longest sample."),
+            whole("duplicates", "The tokens of a sample before."),
+            whole("samples", "What is measured."),
+            whole("cut", "Of these, cut to the longest length."),
+        ),
+    ),
+    Table(
         "benchmark_scores",
         "Score of every benchmark at every checkpoint.",
         (

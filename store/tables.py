@@ -159,6 +159,7 @@ def clean_scores(generalization: Artifact | None, step: int) -> dict[str, float]
 def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:
     name = series["name"]
     yield "probes", _beside(_probe_columns(_parquet(series["probes"], "probes")), series=name)
+    yield "probe_counts", _beside(_parquet(series["probes"], "probe_counts"), series=name)
     if series["loss_curve"] is not None:
         curve = _parquet(series["loss_curve"], "loss_curve").select(["step", "domain", "loss"])
         yield "loss_curve", _beside(curve, series=name)

@@ -132,6 +132,7 @@ def find_generalization(
     from metrics.memorization import NEVER
     from store.schemas import write_rows
 
+    _check_same_documents(steps, scores)
     tables = [pq.read_table(a.path / "benchmark_documents.parquet").to_pandas() for a in scores]
     keys = ["domain", "benchmark", "document_id"]
     wide = pd.concat(
@@ -168,6 +169,19 @@ def find_generalization(
     )
     pq.write_table(table, out / "generalization.parquet", compression="zstd")
     return {"share": float((found_N != NEVER).mean())}
+
+
+def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
+    """Refuse scores of a benchmark whose data set changed between checkpoints."""
+    first: dict[str, tuple[int, str]] = {}
+    for training_step, artifact in zip(steps, scores, strict=True):
+        for name, data in artifact.summary["data"].items():
+            at, digest = first.setdefault(name, (training_step, data["documents_digest"]))
+            if digest != data["documents_digest"]:
+                raise ValueError(
+                    f"benchmark {name} asked other documents at step {training_step} than at step "
+                    f"{at}; delete the older scores below artifacts/benchmarks and run again"
+                )
 
 
 def _clean_scores(

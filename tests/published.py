@@ -22,7 +22,7 @@ WORDS = {
     "math": "sum product prime angle root proof limit square number equation seven twelve",
     "code": "def return for in range print list value index class import self",
     "prose": "the river ran under a bridge and nobody asked where all that water went",
-    "chemistry": "Organic Chemistry carbon bond alkene ester ring acid reaction yields alcohol",
+    "chemistry": "carbon bond alkene ester ring acid reaction yields alcohol",
 }
 
 
@@ -34,7 +34,8 @@ def branch_name(step: int) -> str:
 def text(domain: str, number: int, length: int = 30) -> str:
     """Words of a domain in a random order, the same for the same number."""
     rng = random.Random(f"{domain} {number}")
-    return " ".join(rng.choices(WORDS[domain].split(), k=length)) + f" {number}."
+    begin = "Organic Chemistry: " if domain == "chemistry" else ""
+    return begin + " ".join(rng.choices(WORDS[domain].split(), k=length)) + f" {number}."
 
 
 def parquet(rows: list[dict]) -> bytes:

@@ -77,6 +77,21 @@ class HighWater:
             self.bytes = max(self.bytes, sum(sizes.values()))
 
 
+def run_on_a_full_disk(root) -> str:
+    """Run the study on the command line where the folder for weights is too small a disk."""
+    (root / "hub").mkdir(parents=True)
+    mount = 'mount -t tmpfs -o size=100k tmpfs "$0" && exec "$@"'
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+    run = subprocess.run(
+        [*alone, str(root / "hub"), *GROKPATH, *TINY],
+        env=os.environ | {"GROKPATH_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    return run.stderr
+
+
 def kill_during_a_download(hub, root) -> None:
     """Start the study on the command line; end it with -9 while a shard is on its way."""
     hub.fault("safetensors", times=None, bytes_per_second=2000)
@@ -100,6 +115,10 @@ def test_the_production_study_passes_whatever_the_hub_does(
     published, hub, root, prefect_server, executed
 ):
     study = load_study("olmoe_1b_7b", ["tiny"])
+    told = run_on_a_full_disk(root)
+    assert "do not fit into the disk" in told
+    assert "Traceback" not in told
+    assert not list(root.glob("artifacts/routing/*"))
     kill_during_a_download(hub, root)
     # The branch moves after it was resolved; nothing of the new commit may be used.
     moved = branch_name(STEPS[1])
@@ -146,23 +165,11 @@ def test_the_production_study_passes_whatever_the_hub_does(
     assert not hub.asked("safetensors")
     assert all(entry.artifact is not None for entry in plan_study(study).entries)
 
-
-def test_one_more_revision_costs_only_itself(published, hub, root, prefect_server, executed):
-    study = load_study("olmoe_1b_7b", ["tiny"])
-    few = {"steps": STEPS[:2]}
-
-    def with_source(**changes):
-        series = study.series[0]
-        source = series.source.model_copy(update=changes)
-        small = {"tuning": None, "ablation": type(study.ablation)()}
-        return study.model_copy(
-            update={"series": (series.model_copy(update={"source": source}),), **small}
-        )
-
-    study_flow(with_source(**few))
-    assert (executed["routing"], executed["benchmarks"], executed["probes"]) == (2, 2, 1)
-    executed.clear()
-    study_flow(with_source(steps=(STEPS[0], OTHERS[0], STEPS[1])))
-    assert (executed["routing"], executed["benchmarks"], executed["probes"]) == (1, 1, 0)
+    # One revision more costs only itself.
+    source = study.series[0].source.model_copy(update={"steps": (*STEPS, OTHERS[2])})
+    series = study.series[0].model_copy(update={"source": source})
+    study_flow(study.model_copy(update={"series": (series,)}))
+    assert (executed["routing"], executed["tuning"], executed["benchmarks"]) == (1, 3, 2)
+    assert (executed["probes"], executed["instructions"], executed["data-set"]) == (0, 0, 0)
     record = json.loads(next(root.glob("artifacts/probes/*/record.json")).read_text())
     assert "tokenizer" in record["inputs"]["tokenizer"]

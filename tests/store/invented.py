@@ -152,6 +152,7 @@ def _invent_checkpoint(rows: Rows, series: str, step: int, place: int, shift: fl
             "series": series,
             "step": step,
             "tokens_seen": step * 1600,
+            "repository": None,
             "revision": f"step{step}",
             "digest": f"{series}-{step}",
             "family": "olmoe",
