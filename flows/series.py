@@ -20,7 +20,7 @@ from tasks.checkpoints import (
 )
 from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision, tell_moved
 
-NUM_DECIDING_THREADS = 8
+NUM_DECIDING_THREADS = 32
 
 
 @dataclass(frozen=True)

@@ -73,15 +73,15 @@ def test_an_unknown_study(tmp_path):
 def test_plan_of_a_new_study_does_nothing(tmp_path):
     done = grokpath("plan", "smoke", cwd=tmp_path)
     assert done.returncode == 0
-    assert "smoke: 94 steps, 0 reused, 94 to be run" in done.stdout
+    assert "smoke: 95 steps, 0 reused, 94 to be run" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_status_of_a_finished_study(finished, tmp_path):
     done = grokpath("status", "smoke", cwd=tmp_path, root=finished)
     assert done.returncode == 0
-    assert "complete: all 94 steps are there" in done.stdout
-    assert done.stdout.count("✓") == 94
+    assert "complete: all 95 steps are there" in done.stdout
+    assert done.stdout.count("✓") == 95
     assert "step40-tokens12.8K" in done.stdout
 
 

@@ -111,7 +111,7 @@ def test_a_plan_of_a_finished_study_has_nothing_to_do(copied, smoke):
 def test_a_plan_of_a_new_study_does_nothing(root, smoke):
     plan = plan_study(smoke)
     assert all(reused == 0 for _, reused in plan.counts().values())
-    assert len(plan.entries) == 94
+    assert len(plan.entries) == 95
     assert not root.exists()
 
 

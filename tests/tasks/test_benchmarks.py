@@ -22,7 +22,7 @@ from store import artifacts
 from store.artifacts import Artifact, Checkpoint
 from studies.settings import EvaluationSpec, Runtime, TuningSpec
 from studies.spec import Benchmark
-from tasks.benchmarks import Part, check_benchmarks, score_benchmarks
+from tasks.benchmarks import Part, find_benchmarks, score_benchmarks
 from tests.evals.hub_data import add_arc
 from tests.loopback_hub import LoopbackHub
 
@@ -121,7 +121,7 @@ def score(
         out,
         checkpoint=checkpoint,
         benchmarks=benchmarks,
-        definitions=check_benchmarks(benchmarks, evaluation),
+        definitions=find_benchmarks(benchmarks, evaluation)["definitions"],
         evaluation=evaluation,
         **{**defaults, **inputs},
     )
@@ -216,7 +216,7 @@ def test_a_killed_process_is_continued_where_it_was(
     assert not (out / "parts" / "001.json").exists()
     (folder / "slow.py").write_text("def wait(docs):\n    return docs\n")
     benchmarks = chosen("first", "second")
-    definitions = check_benchmarks(benchmarks, EvaluationSpec(tasks_folder=folder))
+    definitions = find_benchmarks(benchmarks, EvaluationSpec(tasks_folder=folder))["definitions"]
     part = Part(out / "parts" / "000", "math", benchmarks["math"][0], definitions)
     assert part.is_whole()
     resumed = score(out, checkpoint, folder, benchmarks)
@@ -291,8 +291,8 @@ def test_the_studys_dtype_and_pins_are_used(
 
 def test_a_study_is_checked_up_front_with_the_nano_names_known() -> None:
     nano = Benchmark(name="nano_math_choice")
-    told = check_benchmarks({"math": [nano], "code": []}, EvaluationSpec())
+    told = find_benchmarks({"math": [nano], "code": []}, EvaluationSpec())["definitions"]
     assert set(told) == {"nano_math_choice"}
     with pytest.raises(ValueError, match=r"did you mean nano_math_choice"):
-        check_benchmarks({"math": [Benchmark(name="nano_math_choices")]}, EvaluationSpec())
-    assert check_benchmarks({"math": []}, EvaluationSpec()) == {}
+        find_benchmarks({"math": [Benchmark(name="nano_math_choices")]}, EvaluationSpec())
+    assert find_benchmarks({"math": []}, EvaluationSpec())["definitions"] == {}
