@@ -163,7 +163,8 @@ def test_one_checkpoint_without_a_benchmark_is_measured_and_says_what_it_lacks(w
 def test_samples_that_are_all_alike_leave_measures_out_and_nothing_crashes(workplace, root):
     line = (workplace / "probes.jsonl").read_text().splitlines()[0]
     (workplace / "probes.jsonl").write_text(f"{line}\n" * 3)
-    paths = study_flow(load_study(workplace / "mine.yaml"))
+    probes = load_study(workplace / "mine.yaml").domains[0].probes.model_dump(mode="json")
+    paths = study_flow(changed(workplace, probes=probes | {"duplicates": "keep"}))
     rows = query(
         Path(paths["warehouse"]), "select measure, note from routing_measures where value is null"
     ).to_pylist()

@@ -95,6 +95,7 @@ def _add_series(rows: Rows, name: str, position: int, steps: Sequence[int]) -> N
             "series": name,
             "step": step,
             "tokens_seen": None,
+            "repository": None,
             "revision": f"step{step}",
             "digest": f"{step:064x}",
             "family": "olmoe",
