@@ -83,7 +83,7 @@ def look_up_benchmarks(
     version=3,
     run_name="benchmarks {checkpoint.series} {checkpoint.revision}",
     resumable=True,
-    gpu=True,
+    loads_model=True,
 )
 def score_benchmarks(
     out: Path,

@@ -13,7 +13,7 @@ from studies.spec import Benchmark
 from tasks.step import step
 
 
-@step("contamination", version=3, run_name="contamination {label}", gpu=True)
+@step("contamination", version=3, run_name="contamination {label}", loads_model=True)
 def find_contamination(
     out: Path,
     *,

@@ -25,10 +25,10 @@ _held: dict[tuple[str, str], Any] = {}
 _lock = threading.Lock()
 
 
-def bring_inputs(inputs: dict[str, Any], runtime: Runtime) -> None:
-    """Have the files of every checkpoint and tokenizer among a step's inputs here.
+def bring_inputs(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> None:
+    """Have the files of every tokenizer among a step's inputs here, and with `weights` checkpoints.
 
-    Checkpoints stay held by this process until :func:`release_checkpoint`.
+    These stay held by this process until :func:`release_checkpoint`.
 
     Raises
     ------
@@ -36,7 +36,8 @@ def bring_inputs(inputs: dict[str, Any], runtime: Runtime) -> None:
         When they cannot be had, or there is no room.
     """
     for value in inputs.values():
-        if isinstance(value, Checkpoint | Tokenizer) and value.pinned is not None:
+        wanted = (isinstance(value, Checkpoint) and weights) or isinstance(value, Tokenizer)
+        if wanted and value.pinned is not None:
             _bring(value, runtime)
 
 

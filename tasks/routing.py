@@ -47,7 +47,7 @@ def _is_whole(path: Path) -> bool:
     version=3,
     run_name="routing {checkpoint.series} {checkpoint.revision}",
     resumable=True,
-    gpu=True,
+    loads_model=True,
 )
 def extract_routing(
     out: Path, *, checkpoint: Checkpoint, probes: Artifact, routing: RoutingSpec, runtime: Runtime

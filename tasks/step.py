@@ -78,7 +78,7 @@ class Step:
         run_name: str,
         resumable: bool,
         still_holds: Check | None,
-        gpu: bool,
+        loads_model: bool,
     ) -> None:
         self.body = body
         self.name = name
@@ -86,7 +86,7 @@ class Step:
         self.run_name = run_name
         self.resumable = resumable
         self.still_holds = still_holds
-        self.gpu = gpu
+        self.loads_model = loads_model
         self.__doc__ = body.__doc__
         self.task: Task[..., Artifact] = task(
             self._visible(),
@@ -169,8 +169,8 @@ class Step:
             self.label(inputs),
             str(artifacts.root()),
         )
-        bring_inputs(inputs, runtime)
-        with on_a_card(inputs) if self.gpu else nullcontext(inputs) as placed:
+        bring_inputs(inputs, runtime, weights=self.loads_model)
+        with on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed:
             answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **placed})
         return answer
 
@@ -203,7 +203,7 @@ def step(
     run_name: str,
     resumable: bool = False,
     still_holds: Check | None = None,
-    gpu: bool = False,
+    loads_model: bool = False,
 ) -> Callable[[Body], Step]:
     """Make a body a :class:`Step`.
 
@@ -219,8 +219,10 @@ def step(
         Keep what a killed attempt left and hand it to the next one; the body must cope with it.
     still_holds
         For a step with an effect outside its artifact: whether the effect is still there.
-    gpu
-        Compute on a graphics card where there is one, alone on it (:mod:`tasks.devices`).
+    loads_model
+        The weights of its checkpoint are brought from the hub, if that is where it comes from
+        (:mod:`tasks.downloads`), and it computes on a graphics card where there is one, alone on it
+        (:mod:`tasks.devices`).
     """
     return lambda body: Step(
         body,
@@ -229,5 +231,5 @@ def step(
         run_name=run_name,
         resumable=resumable,
         still_holds=still_holds,
-        gpu=gpu,
+        loads_model=loads_model,
     )

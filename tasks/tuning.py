@@ -60,7 +60,7 @@ def collect_instructions(
     version=1,
     run_name="tune {checkpoint.series} {checkpoint.revision} {label}",
     resumable=True,
-    gpu=True,
+    loads_model=True,
 )
 def tune_checkpoint(
     out: Path,
