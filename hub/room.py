@@ -53,9 +53,10 @@ def room(
     while True:
         with if_free(path) as free:
             # The lock is let go while waiting, so that whoever holds weights can complete them.
-            why = "another download of weights is under way"
+            why, level = "another download of weights is under way", logging.INFO
             if free:
                 why = _make_room(repository, commit, weights, budget_bytes)
+                level = logging.WARNING
             if not why:
                 yield
                 return
@@ -65,7 +66,7 @@ def room(
                 "other runs are done, or raise runtime.disk_budget"
             )
         if why != said:
-            logger.warning("%s wait: %s", what, why)
+            logger.log(level, "%s wait: %s", what, why)
             said = why
         time.sleep(POLL_SECONDS)
 

@@ -1,0 +1,81 @@
+"""Weights are brought for the steps that load a model, held until released, then evictable."""
+
+import pytest
+
+from hub.room import evict
+from store.artifacts import Checkpoint
+from store.identity import Label
+from studies.settings import Runtime
+from studies.sources import HubSource
+from studies.spec import Series
+from tasks.benchmarks import score_benchmarks
+from tasks.contamination import find_contamination
+from tasks.downloads import bring_inputs, num_in_flight, release_checkpoint
+from tasks.hub import hub_checkpoints, hub_tokenizer, pin_revision
+from tasks.measures import measure_routing
+from tasks.pathways import measure_pathways
+from tasks.routing import extract_routing
+from tasks.tuning import tune_checkpoint
+from tests.published import branch_name, publish_model
+
+REPOSITORY = "tiny/moe"
+RUNTIME = Runtime(workers=1, disk_budget="1MB")
+
+
+@pytest.fixture
+def checkpoint(hub, root, tmp_path) -> Checkpoint:
+    """The only revision of a hub series, pinned; nothing of its weights is here."""
+    publish_model(hub, tmp_path / "models", REPOSITORY, (10,))
+    name = branch_name(10)
+    pinned = pin_revision.run(
+        label=Label("main"), repository=REPOSITORY, revision=name, runtime=RUNTIME
+    )
+    source = HubSource(repository=REPOSITORY, revisions=(name,))
+    (found,) = hub_checkpoints(Series(name="main", source=source), {name: pinned})
+    return found
+
+
+def weights(checkpoint):
+    return sorted(path.name for path in checkpoint.path.glob("*.safetensors"))
+
+
+def test_only_steps_that_load_a_model_bring_weights():
+    loading = (extract_routing, tune_checkpoint, score_benchmarks, find_contamination)
+    assert all(step.loads_model for step in loading)
+    assert not any(step.loads_model for step in (measure_pathways, measure_routing))
+
+
+def test_a_tokenizer_comes_without_weights(checkpoint):
+    tokenizer = hub_tokenizer(checkpoint)
+    inputs = {"tokenizer": tokenizer, "checkpoint": checkpoint, "other": 3}
+    bring_inputs(inputs, RUNTIME, weights=False)
+    assert (tokenizer.path / "tokenizer.json").is_file()
+    assert weights(checkpoint) == []
+
+
+def test_weights_are_held_until_released(checkpoint):
+    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+    bring_inputs({"last": checkpoint}, RUNTIME, weights=True)
+    assert len(weights(checkpoint)) > 1, "the shards are here"
+    assert not evict(REPOSITORY, checkpoint.digest)
+    release_checkpoint.fn(checkpoint)
+    release_checkpoint.fn(checkpoint)
+    assert evict(REPOSITORY, checkpoint.digest)
+    assert weights(checkpoint) == []
+
+
+def test_what_cannot_be_brought_is_not_held(checkpoint):
+    small = Runtime(workers=1, disk_budget=1000)
+    with pytest.raises(ValueError, match=r"raise runtime\.disk_budget"):
+        bring_inputs({"checkpoint": checkpoint}, small, weights=True)
+    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+    release_checkpoint.fn(checkpoint)
+    assert evict(REPOSITORY, checkpoint.digest)
+
+
+def test_as_many_are_in_flight_as_the_budget_holds(checkpoint):
+    size = checkpoint.pinned.summary["num_bytes"]
+    for budget, expected in ((size // 2, 1), (size, 1), (2 * size, 2), (5 * size + 1, 5)):
+        assert num_in_flight([checkpoint] * 3, Runtime(disk_budget=budget)) == expected
+    local = checkpoint.model_copy(update={"pinned": None})
+    assert num_in_flight([local] * 3, RUNTIME) == 3

@@ -1,0 +1,95 @@
+"""Names on a hub, resolved once."""
+
+import logging
+
+import pytest
+
+from store.identity import Label
+from studies.settings import Runtime
+from studies.sources import HubSource
+from studies.spec import Series
+from tasks.hub import find_revisions, hub_checkpoints, pin_data_set, pin_revision, tell_moved
+from tasks.plan import planning
+from tests.published import branch_name, publish_model
+
+REPOSITORY = "tiny/moe"
+RUNTIME = Runtime(workers=1)
+
+
+def pin(*steps):
+    return {
+        branch_name(step): pin_revision.run(
+            label=Label("main"), repository=REPOSITORY, revision=branch_name(step), runtime=RUNTIME
+        )
+        for step in steps
+    }
+
+
+def series(**source):
+    return Series(name="main", source=HubSource(repository=REPOSITORY, **source))
+
+
+def test_a_branch_that_moves_is_told_and_changes_nothing(hub, root, tmp_path, caplog):
+    commits = publish_model(hub, tmp_path, REPOSITORY, (10, 20))
+    source = HubSource(repository=REPOSITORY, steps=(10, 20))
+    pins = pin(10, 20)
+    new = hub.add_revision(
+        "model", REPOSITORY, branch_name(10), tmp_path / REPOSITORY / branch_name(20)
+    )
+    with planning():
+        now = find_revisions(source)
+    assert now == {branch_name(10): new, branch_name(20): commits[branch_name(20)]}
+    logging.getLogger("prefect.grokpath").propagate = True
+    with caplog.at_level("WARNING"):
+        tell_moved(source, now, pins)
+    assert f"has moved to {new}" in caplog.text
+    assert branch_name(20) not in caplog.text
+    found = hub_checkpoints(series(steps=(10, 20)), pin(10, 20))
+    assert [checkpoint.digest for checkpoint in found] == list(commits.values())[:2]
+
+
+def test_the_same_weights_under_two_names_are_refused_unless_allowed(hub, root, tmp_path):
+    publish_model(hub, tmp_path, REPOSITORY, (10,))
+    folder = tmp_path / REPOSITORY / branch_name(10)
+    hub.add_revision("model", REPOSITORY, branch_name(30), folder)
+    names = (branch_name(10), branch_name(30))
+    with pytest.raises(ValueError, match="same weights, byte for byte"):
+        hub_checkpoints(series(revisions=names), pin(10, 30))
+    allowed = hub_checkpoints(series(revisions=names, allow_identical=True), pin(10, 30))
+    assert [checkpoint.step for checkpoint in allowed] == [10, 30]
+
+
+def test_a_model_that_no_family_reads_is_refused_before_its_weights_come(hub, root):
+    files = {
+        "config.json": b'{"model_type": "bert", "architectures": ["BertModel"]}',
+        "model.safetensors": b"x" * 100,
+    }
+    hub.add_revision("model", REPOSITORY, branch_name(10), files)
+    with pytest.raises(ValueError, match="no family reads models of type 'bert'"):
+        pin(10)
+    assert not hub.asked("safetensors")
+
+
+def test_a_revision_without_a_step_in_its_name_is_refused(hub, root, tmp_path):
+    publish_model(hub, tmp_path, REPOSITORY, (10,))
+    pinned = pin_revision.run(
+        label=Label("main"), repository=REPOSITORY, revision="main", runtime=RUNTIME
+    )
+    with pytest.raises(ValueError, match=r"revision 'main' .* its step is not known"):
+        hub_checkpoints(series(revisions=("main",)), {"main": pinned})
+
+
+def test_a_plan_that_cannot_ask_knows_the_steps(hub, root):
+    with planning():
+        found = find_revisions(HubSource(repository="nobody/nothing", steps=(5, 7), prefix="s1-"))
+        assert found == {"s1-step5": None, "s1-step7": None}
+        with pytest.raises(ValueError, match="nobody/nothing"):
+            find_revisions(HubSource(repository="nobody/nothing", count=3))
+
+
+def test_a_data_set_stays_at_the_commit_it_was_resolved_to(hub, root):
+    first = hub.add_revision("dataset", "tiny/data", "main", {"a.jsonl": b"{}\n"})
+    asked = {"repository": "tiny/data", "revision": "main", "runtime": RUNTIME}
+    assert pin_data_set.run(**asked).summary["commit"] == first
+    hub.add_revision("dataset", "tiny/data", "main", {"a.jsonl": b'{"a": 1}\n'})
+    assert pin_data_set.run(**asked).summary["commit"] == first
