@@ -1,20 +1,21 @@
 """What would go wrong with a study's benchmarks, said before anything is downloaded or trained."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
 
-from evals.catalog import LOCAL_FORMATS, SHIPPED, TaskFile, find_task, tasks_folders
+from evals.catalog import LOCAL_FORMATS, TaskFile, find_task, tasks_folders
 from evals.definitions import definition, is_function
 from evals.results import metric_key
-from evals.sandbox import find_sandbox
+from evals.sandbox import BOXED
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 
-BOXED = ("humaneval_plus", "mbpp_plus")
-"""Benchmarks of ours whose programs run in the sandbox."""
+CHECKER = ("code_checks.py", "code_tasks.py", "sandbox.py", "boxed/*.py")
+"""Our files that decide whether a program passes."""
 
 
 def check_benchmarks(
@@ -49,6 +50,8 @@ def check_benchmarks(
             task = find_task(benchmark, [*folders, *tasks_folders(settings)])
             check_task(benchmark, task, settings)
             digest = definition(task)
+            if benchmark.name in BOXED:
+                digest = _with_checker(digest)
             if digests.setdefault(benchmark.name, digest) != digest:
                 raise ValueError(
                     f"benchmark {benchmark.name!r} means different task files in different "
@@ -85,8 +88,6 @@ def check_task(benchmark: Benchmark, task: TaskFile, settings: EvaluationSpec) -
             f"benchmark {name!r} runs model-written code in this process (unsafe_code) and is "
             f"never scored; use {' or '.join(BOXED)}, which run it in a sandbox"
         )
-    if name in BOXED and SHIPPED in task.path.parents:
-        find_sandbox()
     if "class" in config:
         return  # what a Python task can do only it knows
     wanted = num_fewshot(benchmark, settings)
@@ -108,6 +109,14 @@ def check_task(benchmark: Benchmark, task: TaskFile, settings: EvaluationSpec) -
 def num_fewshot(benchmark: Benchmark, settings: EvaluationSpec) -> int | None:
     """Few-shot examples that are asked for: the benchmark's own number, else the study's."""
     return settings.num_fewshot if benchmark.num_fewshot is None else benchmark.num_fewshot
+
+
+def _with_checker(digest: str) -> str:
+    """The digest with that of what checks programs: another checker is another benchmark."""
+    house = Path(__file__).parent
+    files = sorted(path for pattern in CHECKER for path in house.glob(pattern))
+    parts = [digest.encode(), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _output_type(config: Mapping[str, Any]) -> str:

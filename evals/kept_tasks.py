@@ -159,7 +159,8 @@ def _data_arguments(
     given = dict(config.get("dataset_kwargs") or {})
     given.pop("trust_remote_code", None)
     if config.get("dataset_path") not in LOCAL_FORMATS:
-        return given if commit is None else {**given, "revision": commit}
+        # A revision that the task file names itself is what its author meant.
+        return given if commit is None or "revision" in given else {**given, "revision": commit}
     files = _absolute(given.get("data_files"), data_folder, name)
     # Read into memory from a cache of our own: nothing to share, race for, or leave behind.
     return {**given, "data_files": files, "cache_dir": str(private), "keep_in_memory": True}

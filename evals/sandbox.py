@@ -73,6 +73,10 @@ class SandboxUnavailable(ValueError):
     """No sandbox works on this machine, so model-written code is not run."""
 
 
+BOXED = ("humaneval_plus", "mbpp_plus")
+"""Benchmarks of ours whose programs run in the sandbox."""
+
+
 def find_sandbox() -> str:
     """The kind of sandbox that works here, `bubblewrap` or `unshare`; it has been tried.
 

@@ -23,6 +23,13 @@ def instructions_of(study: Study) -> dict[str, Any]:
     return {domain.name: domain.tuning for domain in study.domains if domain.tuning is not None}
 
 
+def tuning_ranks(study: Study) -> dict[str, int]:
+    """LoRA rank that each domain is scored with; 0 without tuning."""
+    tuned = instructions_of(study)
+    rank = 0 if study.tuning is None else study.tuning.rank
+    return {domain.name: rank if domain.name in tuned else 0 for domain in study.domains}
+
+
 def hub_data_sets(study: Study) -> list[HubSamples]:
     """Every data set on a hub that samples are taken from, each once."""
     sources = [source for one in study.series for source in one.probes.values()]

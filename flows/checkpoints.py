@@ -13,6 +13,7 @@ from studies.settings import TuningSpec
 from studies.sources import HubSamples
 from studies.spec import Study
 from tasks.benchmarks import (
+    check_sandbox,
     find_benchmarks,
     known_benchmarks,
     look_up_benchmarks,
@@ -21,6 +22,7 @@ from tasks.benchmarks import (
 from tasks.downloads import num_in_flight, release_checkpoint
 from tasks.hub import commits_of, pin_data_set
 from tasks.measures import measure_routing
+from tasks.pairing import check_embedder
 from tasks.pathways import measure_pathways
 from tasks.plan import current_plan
 from tasks.probes import collect_probes
@@ -91,6 +93,8 @@ def find_definitions(study: Study) -> dict[str, Any]:
     asked = benchmarks(study)
     if not any(asked.values()):
         return {"definitions": {}, "data_sets": []}
+    check_sandbox(asked)
+    check_embedder(study.pairing)
     own_files = any(benchmark.file for chosen in asked.values() for benchmark in chosen)
     if not own_files:  # what lies beside such a file can change: never from an artifact
         known = look_up_benchmarks.submit(
@@ -252,4 +256,8 @@ def tune_and_score(
 
 
 def _with_rank(tuning: TuningSpec | None, rank: int) -> TuningSpec | None:
-    return tuning.model_copy(update={"rank": rank}) if tuning is not None and rank else None
+    """The same tuning at another rank and the same scale; None for rank 0."""
+    if tuning is None or not rank:
+        return None
+    alpha = None if tuning.alpha is None else max(1, round(tuning.alpha * rank / tuning.rank))
+    return tuning.model_copy(update={"rank": rank, "alpha": alpha})

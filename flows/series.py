@@ -21,6 +21,9 @@ from tasks.checkpoints import (
 from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision, tell_moved
 
 NUM_DECIDING_THREADS = 32
+"""Tasks that Prefect looks at side by side. One that waits takes a thread, so there must be more
+than a checkpoint has tasks (15 in the production study): else the next is not downloaded meanwhile.
+"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.asked import accuracy, benchmarks
+from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
     Pinned,
     Shared,
@@ -140,6 +140,7 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
     return {
         **identify(series, checkpoints),
         "probes": shared.probes,
+        "instructions": list(shared.instructions.values()),
         "loss_curve": opened.loss_curve,
         "routing": routing,
         "pathways": [one["pathways"] for one in measured],
@@ -217,7 +218,7 @@ def judge_further(study: Study, measured: list[dict[str, Any]], monitors: Any) -
                 pathways=study.pathways,
                 analysis=study.analysis,
                 sensitivity=study.sensitivity,
-                tuning_rank=study.tuning.rank if study.tuning is not None else 0,
+                tuning_ranks=tuning_ranks(study),
                 runtime=study.runtime,
             )
         )

@@ -11,7 +11,7 @@ from hub.cache import HubFile
 from hub.room import room
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WAIT_SECONDS = 6 * 3600.0  # for room; another checkpoint's measurements can take hours
+WAIT_SECONDS = 7 * 24 * 3600.0  # for room; another checkpoint's measurements can take days
 
 OnProgress = Callable[[int, int, str], None]
 """Told bytes that are here, bytes in all, and the name of the file that is on its way."""

@@ -7,6 +7,7 @@ import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +27,25 @@ class Revision(BaseModel):
     commit: str
     step: int
     tokens_seen: int | None
+
+    @property
+    def revision(self) -> str:
+        """The branch's name, as a checkpoint calls it."""
+        return self.name
+
+
+class Stepped(Protocol):
+    """A revision or a checkpoint: something of a series that has a step."""
+
+    @property
+    def revision(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps."""
+        ...
 
 
 def list_revisions(repository: str, prefix: str = "") -> tuple[Revision, ...]:
@@ -134,15 +154,15 @@ def _even(revisions: Sequence[Revision], count: int) -> tuple[Revision, ...]:
     return tuple(revisions[at] for at in chosen)
 
 
-def gaps(revisions: Sequence[Revision]) -> tuple[str, ...]:
+def gaps(revisions: Sequence[Stepped]) -> tuple[str, ...]:
     """Sentences on the places where the steps lie far apart: more than twice the median."""
     pairs = list(itertools.pairwise(revisions))
     if not pairs:
         return ()
     usual = statistics.median(after.step - before.step for before, after in pairs)
     return tuple(
-        f"{after.step - before.step} steps lie between {before.name} and {after.name}, where "
-        f"{usual:g} are usual: what happens in between is not seen"
+        f"{after.step - before.step} steps lie between {before.revision} and {after.revision}, "
+        f"where {usual:g} are usual: what happens in between is not seen"
         for before, after in pairs
         if after.step - before.step > WIDE_GAP * usual
     )

@@ -64,7 +64,12 @@ def _sentences(texts: Sequence[str], model: str) -> np.ndarray:
             "'grokpath[embeddings]', or set pairing.embedder to tfidf"
         ) from error
     try:
-        encoder = SentenceTransformer(model, trust_remote_code=False)
+        encoder = SentenceTransformer(
+            model,
+            device="cpu",  # a card has one user at a time, and this step is none of them
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
     except OSError as error:
         first = str(error).partition("\n")[0]
         raise ValueError(

@@ -38,6 +38,7 @@ class SeriesArtifacts(TypedDict):
     digests: list[str | None]
     repositories: list[str | None]
     probes: Artifact
+    instructions: list[Artifact]
     loss_curve: Artifact | None
     routing: list[Artifact]
     pathways: list[Artifact]

@@ -252,7 +252,7 @@ class Runtime(Frozen):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto: every CUDA card there is, one checkpoint per card; else the processor.",
+        description="auto: every CUDA card there is, one step at a time on each; else the CPU.",
     )
     batch_size: AutoOrWhole = Field(
         default=512, description="Samples per forward pass; auto finds what fits into memory."

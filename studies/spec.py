@@ -208,6 +208,12 @@ class Study(Frozen):
                 f"ablation.tuning_ranks names {self.tuning.rank}, which is the study's own rank; "
                 "leave it out"
             )
+        nano = [series.name for series in self.series if series.source.kind == "nano"]
+        if nano:
+            raise ValueError(
+                f"series {', '.join(nano)} is a nano series, whose model knows no instructions; "
+                "leave `tuning` out"
+            )
         if not any(domain.tuning for domain in self.domains):
             raise ValueError(
                 "the study has `tuning`, but no domain has instructions to tune on; give a domain "

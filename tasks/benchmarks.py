@@ -52,6 +52,20 @@ def find_benchmarks(
     }
 
 
+def check_sandbox(benchmarks: dict[str, list[Benchmark]]) -> None:
+    """Refuse benchmarks with programs where no sandbox works; asked anew in every run.
+
+    Raises
+    ------
+    ValueError
+        Saying what was tried and what to do.
+    """
+    from evals.sandbox import BOXED, find_sandbox
+
+    if any(benchmark.name in BOXED for chosen in benchmarks.values() for benchmark in chosen):
+        find_sandbox()
+
+
 def known_benchmarks() -> dict[str, str]:
     """What decides which benchmarks there are, beside the study's own: lm-eval and our files."""
     house = Path(__file__).parent.parent / "evals"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PINNED = "revision.json"
 """File of a pinned revision's artifact with its commit and files."""
 
-_held: dict[tuple[str, str], Any] = {}
+_held: dict[tuple[str, str], Any] = {}  # leases, by series and commit
 _lock = threading.Lock()
 
 
@@ -50,27 +50,23 @@ def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
     weights = isinstance(reference, Checkpoint)
     label = f"download {found.repository} {found.revision}"
     if weights:
+        assert isinstance(reference, Checkpoint)
         with _lock:
-            if (found.repository, found.commit) not in _held:
-                _held[found.repository, found.commit] = hold(found.repository, found.commit)
+            if (reference.series, found.commit) not in _held:
+                _held[reference.series, found.commit] = hold(found.repository, found.commit)
 
     def follow(done: int, total: int, name: str) -> None:
         megabytes = done // 10**6, max(1, total // 10**6)
         workers.tell(workers.Progress("download", label, *megabytes, f"MB, {name}"))
 
-    try:
-        bring(
-            found.repository,
-            found.commit,
-            found.files,
-            budget_bytes=int(runtime.disk_budget),
-            weights=weights,
-            on_progress=follow,
-        )
-    except BaseException:
-        if weights:
-            _let_go(found.repository, found.commit)
-        raise
+    bring(
+        found.repository,
+        found.commit,
+        found.files,
+        budget_bytes=int(runtime.disk_budget),
+        weights=weights,
+        on_progress=follow,
+    )
     workers.tell(workers.Progress("download", label, 1, 1, finished=True))
 
 
@@ -94,11 +90,7 @@ def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
 @task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
 def release_checkpoint(checkpoint: Checkpoint) -> None:
     """Let a checkpoint's weights go when the disk budget asks for room; deletes nothing itself."""
-    _let_go(str(checkpoint.repository), str(checkpoint.digest))
-
-
-def _let_go(repository: str, commit: str) -> None:
     with _lock:
-        lease = _held.pop((repository, commit), None)
+        lease = _held.pop((checkpoint.series, str(checkpoint.digest)), None)
     if lease is not None:
         lease.release()

@@ -6,6 +6,7 @@ anew, delete the artifact.
 """
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
     ValueError
         When the hub cannot be asked, or has not what is wanted.
     """
-    from hub.revisions import choose, gaps, list_revisions
+    from hub.revisions import choose, list_revisions
 
     chosen = choose(
         list_revisions(source.repository, prefix=source.prefix),
@@ -66,8 +67,6 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
         first_step=source.first_step,
         last_step=source.last_step,
     )
-    for gap in gaps(chosen):
-        logger.warning("%s: %s", source.repository, gap)
     return {revision.name: revision.commit for revision in chosen}
 
 
@@ -146,9 +145,18 @@ def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Ch
                 pinned=pinned,
             )
         )
+    made = [pinned for pinned in pins.values() if pinned is not None]
     if not source.allow_identical:
-        _refuse_twins([pinned for pinned in pins.values() if pinned is not None])
-    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
+        _refuse_twins(made)
+    checkpoints.sort(key=lambda checkpoint: checkpoint.step)
+    for one, other in pairwise(checkpoints):
+        if one.step == other.step:
+            raise ValueError(
+                f"revisions {one.revision} and {other.revision} of {source.repository} are the "
+                "same step; take one of them"
+            )
+    _tell_oddities(checkpoints, made)
+    return checkpoints
 
 
 def hub_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -177,6 +185,20 @@ def _location(repository: str, pinned: Artifact | None) -> str:
     from hub.cache import snapshot
 
     return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
+
+
+def _tell_oddities(checkpoints: list[Checkpoint], pins: list[Artifact]) -> None:
+    from hub.revisions import gaps
+
+    for gap in gaps(checkpoints):
+        logger.warning("%s: %s", checkpoints[0].repository, gap)
+    if len({pinned.summary["tokenizer_digest"] for pinned in pins}) > 1:
+        logger.warning(
+            "%s: its revisions have different tokenizers; samples are cut into tokens by that of "
+            "%s, benchmarks by each one's own",
+            checkpoints[0].repository,
+            checkpoints[0].revision,
+        )
 
 
 def _refuse_twins(pins: list[Artifact]) -> None:

@@ -1,6 +1,7 @@
 """Pairing: which benchmark group goes with which training group."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ from studies.settings import PairingSpec, Runtime
 from tasks.step import step
 
 GROUPS = "groups"
+
+
+def check_embedder(pairing: PairingSpec) -> None:
+    """Refuse an embedder whose package is missing, before days of other work are done.
+
+    Raises
+    ------
+    ValueError
+        Saying what to install.
+    """
+    if pairing.embedder == "sentence-transformers" and not find_spec("sentence_transformers"):
+        raise ValueError(
+            "pairing.embedder is sentence-transformers, whose package is not installed: pip "
+            "install '.[embeddings]' -c constraints.txt, or set it to tfidf"
+        )
 
 
 @step("pairing", version=1, run_name="pairing {label}")

@@ -27,13 +27,13 @@ def try_settings(
     pathways: PathwaysSpec,
     analysis: AnalysisSpec,
     sensitivity: SensitivitySpec,
-    tuning_rank: int,
+    tuning_ranks: dict[str, int],
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Correlate monitors with accuracy under other settings than the study's own.
 
-    Varied are thresholds, units, pairs, groups, documents, and tuning (`tuning_rank` is the
-    study's own LoRA rank, 0 without tuning). Writes sensitivity.parquet. Costs some ten seconds
+    Varied are thresholds, units, pairs, groups, documents, and tuning (`tuning_ranks` holds each
+    domain's own LoRA rank, 0 without tuning). Writes sensitivity.parquet. Costs some ten seconds
     per nano series. Runs again when a curve, a routing or the settings change.
     """
     from metrics.monitors import control_level, controls_of
@@ -70,7 +70,12 @@ def try_settings(
                     seed=sensitivity.seed,
                 ),
                 *curve_trials(known, true, clean, analysis.moving_average_window),
-                *tuning_trials(known, tuning_rank, true, _ablated(one, domain, benchmark)),
+                *tuning_trials(
+                    known,
+                    tuning_ranks[domain],
+                    true,
+                    _ablated(one, domain, benchmark) if tuning_ranks[domain] else {},
+                ),
                 *_memorization_trials(one, domain, true, pathways, sensitivity),
             ]
             rows += sensitivity_rows(

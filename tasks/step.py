@@ -37,7 +37,7 @@ from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
 from tasks import workers
-from tasks.devices import on_a_card
+from tasks.devices import cards, on_a_card
 from tasks.downloads import bring_inputs
 from tasks.plan import Planned, current_plan
 
@@ -171,7 +171,8 @@ class Step:
         )
         bring_inputs(inputs, runtime, weights=self.loads_model)
         with on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed:
-            answer: dict[str, Any] = workers.run(job, runtime.workers, {"out": out, **placed})
+            num_workers = runtime.workers + (0 if runtime.device == "cpu" else len(cards()))
+            answer: dict[str, Any] = workers.run(job, num_workers, {"out": out, **placed})
         return answer
 
     def _visible(self) -> Callable[..., Artifact]:

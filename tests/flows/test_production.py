@@ -13,9 +13,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.study import plan_study, study_flow
+from store.artifacts import all_artifacts, verify
 from store.warehouse import query
 from studies.load import load_study
 from tasks import workers
@@ -114,6 +116,20 @@ def kill_during_a_download(hub, root) -> None:
     hub.faults.clear()
 
 
+def responses(root, *, tuned) -> list[str]:
+    """What the first checkpoint answered to every document, tuned or as it is."""
+    commit = min(
+        json.loads(path.read_text())["inputs"]["checkpoint"]["checkpoint"]
+        for path in root.glob("artifacts/benchmarks/*/record.json")
+    )
+    for path in root.glob("artifacts/benchmarks/*/record.json"):
+        inputs = json.loads(path.read_text())["inputs"]
+        if inputs["checkpoint"]["checkpoint"] == commit and bool(inputs["adapters"]) == tuned:
+            table = pq.read_table(path.parent / "benchmark_documents.parquet")
+            return table["response"].to_pylist()
+    raise AssertionError("the checkpoint was not scored")
+
+
 def test_the_production_study_passes_whatever_the_hub_does(
     published, hub, root, prefect_server, executed
 ):
@@ -131,6 +147,7 @@ def test_the_production_study_passes_whatever_the_hub_does(
     hub.fault("safetensors", times=1, flip=True)
     hub.fault("safetensors", times=2, cut_after=3000)
     hub.fault("/api/", times=3, status=429, retry_after="0")
+    hub.fault("safetensors", times=3, status=429, retry_after="1")
     hub.fault("/resolve/", times=2, status=503)
 
     with HighWater(root / "hub") as water:
@@ -161,6 +178,9 @@ def test_the_production_study_passes_whatever_the_hub_does(
     settings = ask("select distinct value from sensitivity where setting = 'tuning' order by value")
     assert [row["value"] for row in settings] == ["LoRA rank 4", "none"]
 
+    assert not [problem for folder in all_artifacts() for problem in verify(folder)]
+    assert responses(root, tuned=True) != responses(root, tuned=False)
+
     # Again: the branch still points elsewhere, yet all is known and nothing runs or is fetched.
     executed.clear()
     hub.requests.clear()
@@ -168,6 +188,11 @@ def test_the_production_study_passes_whatever_the_hub_does(
     assert not +executed
     assert not hub.asked("safetensors")
     assert all(entry.artifact is not None for entry in plan_study(study).entries)
+
+    offline = os.environ | {"GROKPATH_ROOT": str(root), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run([*GROKPATH, *TINY], env=offline, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "0 to be run" in run.stdout
 
     # One revision more costs only itself.
     source = study.series[0].source.model_copy(update={"steps": (*STEPS, OTHERS[2])})
@@ -177,3 +202,14 @@ def test_the_production_study_passes_whatever_the_hub_does(
     assert (executed["probes"], executed["instructions"], executed["data-set"]) == (0, 0, 0)
     record = json.loads(next(root.glob("artifacts/probes/*/record.json")).read_text())
     assert "tokenizer" in record["inputs"]["tokenizer"]
+
+
+def test_the_other_published_series_can_be_planned(hub, root, tmp_path):
+    steps = tuple(range(5000, 65000, 5000))
+    publish_model(hub, tmp_path / "models", "allenai/OLMoE-1B-7B-0125", steps)
+    publish_model(hub, tmp_path / "models", REPOSITORY, steps)
+    for name in ("olmoe_1b_7b_0125", "olmoe_1b_7b_zero_shot"):
+        plan = plan_study(load_study(name))
+        routed = [entry.checkpoint for entry in plan.entries if entry.step_name == "routing"]
+        assert len(routed) == 10
+        assert (routed[0].step, routed[-1].step) == (5000, 60000)

@@ -64,12 +64,26 @@ def test_weights_are_held_until_released(checkpoint):
     assert weights(checkpoint) == []
 
 
-def test_what_cannot_be_brought_is_not_held(checkpoint):
+def test_a_step_that_fails_to_bring_leaves_the_lease_of_its_siblings(checkpoint):
+    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+    (checkpoint.path / "model.safetensors.index.json").resolve().unlink()
     small = Runtime(workers=1, disk_budget=1000)
+    for file in checkpoint.path.glob("*.safetensors"):
+        file.resolve().unlink()
     with pytest.raises(ValueError, match=r"raise runtime\.disk_budget"):
         bring_inputs({"checkpoint": checkpoint}, small, weights=True)
-    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+    assert not evict(REPOSITORY, checkpoint.digest)
     release_checkpoint.fn(checkpoint)
+    assert evict(REPOSITORY, checkpoint.digest)
+
+
+def test_two_series_hold_the_same_checkpoint_each_for_itself(checkpoint):
+    other = checkpoint.model_copy(update={"series": "other"})
+    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+    bring_inputs({"checkpoint": other}, RUNTIME, weights=True)
+    release_checkpoint.fn(checkpoint)
+    assert not evict(REPOSITORY, checkpoint.digest)
+    release_checkpoint.fn(other)
     assert evict(REPOSITORY, checkpoint.digest)
 
 
