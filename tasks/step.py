@@ -21,7 +21,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +120,8 @@ class Step:
             if made is not None:  # another run made it while this one waited
                 self.tell_reused(inputs)
                 return made
-            started_at = datetime.now(UTC)
             with artifacts.draft(*identity, resumable=self.resumable) as out:
-                summary = self._compute(out, inputs)
+                summary, started_at = self._compute(out, inputs)
                 artifact = artifacts.commit(
                     out,
                     step_name=self.name,
@@ -160,7 +158,7 @@ class Step:
         """Speaking name of one run of the step."""
         return self.run_name.format(**inputs)
 
-    def _compute(self, out: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _compute(self, out: Path, inputs: dict[str, Any]) -> workers.Answer:
         runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
         job = workers.Job(
             self.body.__module__,
@@ -172,8 +170,7 @@ class Step:
         bring_inputs(inputs, runtime, weights=self.loads_model)
         with on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed:
             num_workers = runtime.workers + (0 if runtime.device == "cpu" else len(cards()))
-            answer: dict[str, Any] = workers.run(job, num_workers, {"out": out, **placed})
-        return answer
+            return workers.run(job, num_workers, {"out": out, **placed})
 
     def _visible(self) -> Callable[..., Artifact]:
         """What Prefect sees: the body's signature without `out`."""

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -68,7 +69,14 @@ class Job:
     root: str
 
 
-def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Any:
+class Answer(NamedTuple):
+    """What a body returned, and when a worker began with it: waiting for one is no work."""
+
+    summary: dict[str, Any]
+    started_at: datetime
+
+
+def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
     """Run a body in a worker process and wait for its answer.
 
     Raises
@@ -78,7 +86,7 @@ def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Any:
     """
     pool = _ensure_pool(num_workers)
     try:
-        answer: Future[Any] = pool.submit(_call, job, inputs)
+        answer: Future[Answer] = pool.submit(_call, job, inputs)
         value = answer.result()
     except BrokenProcessPool as error:
         _drop_pool(pool)
@@ -178,13 +186,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _call(job: Job, inputs: dict[str, Any]) -> Any:
+def _call(job: Job, inputs: dict[str, Any]) -> Answer:
     global _running
+    started_at = datetime.now(UTC)
     _running = (job.step_name, job.label)
     os.environ["GROKPATH_ROOT"] = job.root  # may differ from when this worker was started
     step = getattr(import_module(job.module), job.function)
     try:
-        return step.body(**inputs)
+        return Answer(step.body(**inputs), started_at)
     except Exception as error:
         if not _can_travel(error):  # it would break the pool instead of reaching the caller
             raise RuntimeError(f"{type(error).__name__}: {error}") from None

@@ -28,7 +28,7 @@ def no_workers_left():
 
 
 def test_a_body_runs_in_another_process_with_one_thread(tmp_path):
-    summary = workers.run(JOB, 1, inputs(tmp_path / "a"))
+    summary = workers.run(JOB, 1, inputs(tmp_path / "a")).summary
     assert summary["num_samples"] > 0
     pool = workers._pool
     assert pool is not None
@@ -73,7 +73,7 @@ def test_a_killed_worker_is_told_plainly_and_the_next_call_works(tmp_path):
     with pytest.raises(workers.WorkerDied, match=r"corpus for a test.*killed.*memory") as caught:
         run_until_killed(tmp_path / "b")
     assert "run again to go on" in str(caught.value)
-    assert workers.run(JOB, 1, inputs(tmp_path / "c"))["num_samples"] > 0
+    assert workers.run(JOB, 1, inputs(tmp_path / "c")).summary["num_samples"] > 0
 
 
 def test_another_number_of_workers_starts_new_ones(tmp_path):
