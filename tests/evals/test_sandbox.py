@@ -15,17 +15,46 @@ from pathlib import Path
 import pytest
 
 from evals.code_checks import Check, Verdict, check, check_all
-from evals.sandbox import SandboxLimits, SandboxUnavailable, find_sandbox
+from evals.sandbox import ENVIRONMENT, SandboxLimits, SandboxUnavailable, find_sandbox
 
 LIMITS = SandboxLimits(cpu_seconds=1, wall_seconds=6, memory_mb=512, output_mb=1)
 KINDS = [k for k, p in (("bubblewrap", "bwrap"), ("unshare", "unshare")) if shutil.which(p)]
 TESTS = "assert f(1) == 2\nassert f(2) == 3\nassert f(5) == 6\n"
 
 
+MARK = "TESTS_OF"
+
+
+@pytest.fixture(autouse=True)
+def marked(monkeypatch) -> None:
+    """Sandboxes of these tests carry our number: other tests may run on the same machine."""
+    monkeypatch.setitem(ENVIRONMENT, MARK, str(os.getpid()))
+
+
 def sandboxed_processes() -> set[str]:
-    """Processes on this machine whose root folder is that of a sandbox."""
-    roots = (path for path in Path("/proc").iterdir() if path.name.isdigit())
-    return {path.name for path in roots if os.access(path / "root/box/evals", os.F_OK)}
+    """Processes whose root folder is that of a sandbox, but for those of other tests.
+
+    A process that is just starting a program shows no environment, so what is found is looked
+    at again a little later.
+    """
+    paths = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    found = [path for path in paths if _is_sandboxed(path) and not _is_foreign(path)]
+    if found:
+        time.sleep(0.2)
+    return {path.name for path in found if _is_sandboxed(path) and not _is_foreign(path)}
+
+
+def _is_sandboxed(process: Path) -> bool:
+    return os.access(process / "root/box/evals", os.F_OK)
+
+
+def _is_foreign(process: Path) -> bool:
+    try:
+        entries = (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    marks = [entry for entry in entries if entry.startswith(f"{MARK}=".encode())]
+    return bool(marks) and marks != [f"{MARK}={os.getpid()}".encode()]
 
 
 @pytest.fixture(params=KINDS or ["none is installed"])
