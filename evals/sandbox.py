@@ -247,8 +247,12 @@ def _bubblewrap(file_mb: int) -> list[str]:
 
 
 def _become_nobody() -> list[str]:
-    """Give up root, then enter a user namespace: the kernel counts no processes of root."""
+    """Give up root, then enter a user namespace: the kernel counts no processes of root.
+
+    To become another user takes the signal at the parent's death away, so it is set again.
+    """
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command += ["--pdeathsig", "KILL"]
     return [*command, "--bounding-set=-all", "--inh-caps=-all", "--", *LAST_NAMESPACE]
 
 

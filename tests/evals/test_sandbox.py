@@ -237,7 +237,7 @@ ESCAPES = {
     "interfaces": "import socket\nassert [n for _, n in socket.if_nameindex() if n != 'lo']",
     "the machine below a virtual one": "import socket\ntry: socket.socket(40, socket.SOCK_STREAM)\n"
     "except PermissionError: raise\nexcept OSError: pass",
-    "sockets of the system": "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0grokpath-test')",
+    "sockets of the system": "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0grokpath-test-OURS')",
     "a file outside": "open('TMP/written', 'w').write('x')",
     "the system": "open('/usr/bin/written', 'w').write('x')",
     "the root folder": "open('/written', 'w').write('x')",
@@ -269,10 +269,11 @@ def test_nothing_is_reached_and_nothing_changed(kind, open_folder, monkeypatch):
     (open_folder / "secret.txt").write_text("in a file")
     server, unix = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
     with server, unix:
-        unix.bind("\0grokpath-test")
+        unix.bind(f"\0grokpath-test-{os.getpid()}")
         unix.listen()
         marks = {
             "'SECRET'": repr(str(open_folder / "secret.txt")),
+            "OURS": str(os.getpid()),
             "PORT": str(server.getsockname()[1]),
             "TMP": str(open_folder),
             "HOME": str(Path.home()),
@@ -316,7 +317,8 @@ def test_a_sandbox_that_does_not_work_is_refused_with_its_message(tmp_path, monk
 
 def test_it_dies_with_us(kind, tmp_path):
     script = (
-        "from evals.code_checks import Check, check\nfrom evals.sandbox import SandboxLimits\n"
+        "from evals.code_checks import Check, check\n"
+        f"from evals.sandbox import ENVIRONMENT, SandboxLimits\nENVIRONMENT[{MARK!r}] = '{os.getpid()}'\n"
         "check(Check('import time\\ndef f(x): time.sleep(600)', 'f(1)', ('f',)), "
         "SandboxLimits(wall_seconds=600))"
     )
@@ -325,6 +327,7 @@ def test_it_dies_with_us(kind, tmp_path):
     deadline = time.monotonic() + 30
     while len(sandboxed_processes() - before) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
+    time.sleep(1)  # until they have become another user: that must not free them of us
     assert len(sandboxed_processes() - before) >= 2
     os.kill(ours.pid, signal.SIGKILL)
     ours.wait()
