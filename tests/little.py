@@ -51,12 +51,12 @@ def write_study(folder: Path, steps: tuple[int, ...] = (0, 10), name: str = "lit
         write_lines(folder / f"{domain}.jsonl", rows)
     questions = [
         {
-            "document_id": n,
-            "question": text("math", n, 6),
+            "document_id": number,
+            "question": text("math", number, 6),
             "choices": ["one", "two"],
-            "answer": n % 2,
+            "answer": number % 2,
         }
-        for n in range(12)
+        for number in range(12)
     ]
     write_lines(folder / "benchmarks" / DATA, questions)
     task = {
