@@ -19,7 +19,7 @@ study: $(READY) ## run the nano study to its report (STUDY=file for another)
 	@$(BIN)/grokpath run $(STUDY)
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/ruff check .

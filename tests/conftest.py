@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.loopback_hub import LoopbackHub
@@ -66,3 +67,51 @@ def prefect_server():
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+def made_once(tmp_path_factory, name, make):
+    """A folder that the first of the test processes to ask fills with `make(folder)`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke():
+    """The smoke study as it ships."""
+    from studies.load import load_study
+
+    return load_study("smoke")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, prefect_server, smoke):
+    """Data folder of a finished smoke study, by the real flow; tests that change it take `copied`.
+
+    Made once for all tests that read it.
+    """
+
+    def make(folder):
+        from flows.study import study_flow
+
+        os.environ["GROKPATH_ROOT"] = str(folder)
+        try:
+            study_flow(smoke)
+        finally:
+            del os.environ["GROKPATH_ROOT"]
+
+    return made_once(tmp_path_factory, "finished-smoke", make)
+
+
+@pytest.fixture
+def copied(finished, tmp_path, monkeypatch):
+    """A copy of the finished study that a test may damage."""
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder, symlinks=True)
+    monkeypatch.setenv("GROKPATH_ROOT", str(folder))
+    return folder
