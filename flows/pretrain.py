@@ -5,21 +5,11 @@ that and leaves the measuring to another day.
 """
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.series import NUM_DECIDING_THREADS, open_series
 from store.artifacts import Checkpoint
-from studies.load import load_study
-from studies.spec import Study
-
-
-def run_name() -> str:
-    """Name of a flow run: the study's, or the file it is asked by."""
-    asked = flow_run.parameters["study"]
-    if isinstance(asked, str):
-        return asked
-    return str(asked["name"] if isinstance(asked, dict) else asked.name)
 
 
 @flow(
@@ -27,8 +17,19 @@ def run_name() -> str:
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
 )
-def pretrain_flow(study: Study | str) -> list[list[Checkpoint]]:
-    """Pretrain every nano series of a study or study file; what is trained already is reused."""
-    spec = load_study(study) if isinstance(study, str) else study
+def pretrain_flow(
+    study: StudyChoice = "nano",
+    overlays: tuple[str, ...] = (),
+    changes: Changes = {},  # noqa: B006 (the form's default; never changed)
+) -> list[list[Checkpoint]]:
+    """Pretrain every nano series of a study; what is trained already is reused.
+
+    Args:
+        study: Name of a study that ships with grokpath (nano, smoke, nano_variants, ...) or the
+            path of a study file on the worker's machine.
+        overlays: YAML files, or names of overlays that ship with grokpath, laid over the study.
+        changes: Fields of the study to change for this run.
+    """
+    spec = asked_study(study, overlays, changes)
     opened = [open_series(series, spec.runtime) for series in spec.series]
     return [one.checkpoints() for one in opened]

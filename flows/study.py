@@ -23,11 +23,10 @@ from flows.checkpoints import (
     prepare_series,
     release,
 )
-from flows.pretrain import run_name
+from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.series import NUM_DECIDING_THREADS, OpenSeries, finish, open_series
 from store.artifacts import Checkpoint
 from store.identity import Label
-from studies.load import load_study
 from studies.spec import Series, Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.contamination import find_contamination
@@ -52,9 +51,26 @@ from tasks.sensitivity import try_settings
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
 )
-def study_flow(study: Study | str, overlays: tuple[str, ...] = ()) -> dict[str, str]:
-    """Run a study, or a study file with overlays, to its report; returns where the results are."""
-    spec = load_study(study, overlays) if isinstance(study, str) else study
+def study_flow(
+    study: StudyChoice = "nano",
+    overlays: tuple[str, ...] = (),
+    changes: Changes = {},  # noqa: B006 (the form's default; never changed)
+) -> dict[str, str]:
+    """Run a study to its report, reusing whatever is there; returns where the results are.
+
+    Args:
+        study: Name of a study that ships with grokpath (nano, smoke, olmoe_1b_7b, ...) or the path
+            of a study file on the worker's machine.
+        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny), laid over
+            the study one after the other.
+        changes: Fields of the study to change for this run, such as
+            {"pathways": {"threshold": 0.6}}.
+    """
+    return run_study(asked_study(study, overlays, changes))
+
+
+def run_study(spec: Study) -> dict[str, str]:
+    """Everything a study asks, inside a flow run; returns where the results are."""
     made = lay_out(spec)
     finish(made)
     return deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})

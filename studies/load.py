@@ -22,7 +22,11 @@ class StudyError(ValueError):
     """A study that cannot be read; the message is for the person who wrote the file."""
 
 
-def load_study(path: str | Path, overlays: Sequence[str | Path] = ()) -> Study:
+def load_study(
+    path: str | Path,
+    overlays: Sequence[str | Path] = (),
+    changes: dict[str, Any] | None = None,
+) -> Study:
     """Read and check a study file.
 
     Parameters
@@ -32,6 +36,8 @@ def load_study(path: str | Path, overlays: Sequence[str | Path] = ()) -> Study:
     overlays
         YAML files, or names of overlays that ship with grokpath, laid over it one after the other
         (:mod:`studies.overlay`). Relative paths in them start at the study file too.
+    changes
+        One more overlay, given as data.
 
     Raises
     ------
@@ -41,7 +47,10 @@ def load_study(path: str | Path, overlays: Sequence[str | Path] = ()) -> Study:
     file = _find(path)
     raw = _read_extended(file)
     for overlay in overlays:
-        raw = _laid_over(raw, _find_overlay(overlay))
+        overlay_file = _find_overlay(overlay)
+        raw = _laid_over(raw, _read_mapping(overlay_file), overlay_file)
+    if changes:
+        raw = _laid_over(raw, changes, "changes")
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -136,11 +145,11 @@ def _read_extended(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merged
 
 
-def _laid_over(raw: dict[str, Any], overlay: Path) -> dict[str, Any]:
+def _laid_over(raw: dict[str, Any], overlay: dict[str, Any], name: Path | str) -> dict[str, Any]:
     try:
-        merged: dict[str, Any] = lay_over(raw, _read_mapping(overlay))
+        merged: dict[str, Any] = lay_over(raw, overlay)
     except OverlayError as error:
-        raise StudyError(f"{overlay}: {error}") from error
+        raise StudyError(f"{name}: {error}") from error
     return merged
 
 

@@ -18,8 +18,9 @@ What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
-from store import artifacts
+from store import artifacts, journal
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
@@ -120,7 +121,10 @@ class Step:
             if made is not None:  # another run made it while this one waited
                 self.tell_reused(inputs)
                 return made
-            with artifacts.draft(*identity, resumable=self.resumable) as out:
+            with (
+                self._noted(artifacts.name_of(*identity), inputs),
+                artifacts.draft(*identity, resumable=self.resumable) as out,
+            ):
                 summary, started_at = self._compute(out, inputs)
                 artifact = artifacts.commit(
                     out,
@@ -148,6 +152,28 @@ class Step:
         logging.getLogger("prefect.grokpath").warning("made again: %s", reason)
         artifacts.discard(artifacts.folder_of(self.name, self.version, key))
         return None
+
+    @contextmanager
+    def _noted(self, name: str, inputs: dict[str, Any]) -> Iterator[None]:
+        """The attempt, written into the journal: that it began, and how it ended."""
+        context = TaskRunContext.get()
+        about = {
+            "step": self.name,
+            "run": self.label(inputs),
+            "artifact": name,
+            "flow_run": None if context is None else context.task_run.flow_run_id,
+        }
+        journal.note("began", **about)
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            seconds = round(time.monotonic() - began, 3)
+            journal.note(
+                "failed", **about, seconds=seconds, error=f"{type(error).__name__}: {error}"
+            )
+            raise
+        journal.note("made", **about, seconds=round(time.monotonic() - began, 3))
 
     def tell_reused(self, inputs: dict[str, Any]) -> None:
         """Let whoever watches know that nothing needs to be computed."""
