@@ -85,10 +85,9 @@ def add_reference_commands(app: typer.Typer, out: Console, friendly: Any, quiet:
             quiet(verbose)
             from flows.frozen_router import frozen_router_flow
             from flows.server import prefect_server
-            from studies.frozen_router import FrozenRouterSpec
 
             with prefect_server():
-                made = frozen_router_flow(FrozenRouterSpec(num_routers=routers))
+                made = frozen_router_flow(num_routers=routers)
             table = Table("routers", "x", "y", "n", "Pearson", "95 %", "p", box=None)
             for row in made["correlations"]:
                 table.add_row(

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -113,14 +114,26 @@ def deliver(study: Study, artifacts_made: dict[str, Artifact]) -> dict[str, str]
     """
     folder = artifacts.root() / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    targets = {
+    targets = _targets(artifacts_made)
+    for target in targets.values():
+        _point(folder / target.name, target)
+    return {name: str(folder / target.name) for name, target in targets.items()}
+
+
+def is_delivered(study: Study, artifacts_made: dict[str, Any]) -> bool:
+    """Whether the study's folder points at these artifacts already."""
+    return all(
+        delivered(study.name, target.name).resolve() == target.resolve()
+        for target in _targets(artifacts_made).values()
+    )
+
+
+def _targets(artifacts_made: dict[str, Any]) -> dict[str, Path]:
+    return {
         "report": artifacts_made["report"].path / REPORT,
         "figures": artifacts_made["report"].path / FIGURES,
         "warehouse": artifacts_made["warehouse"].path / WAREHOUSE,
     }
-    for target in targets.values():
-        _point(folder / target.name, target)
-    return {name: str(folder / target.name) for name, target in targets.items()}
 
 
 def delivered(study_name: str, file_name: str) -> Path:
@@ -129,8 +142,7 @@ def delivered(study_name: str, file_name: str) -> Path:
 
 
 def _point(link: Path, target: Path) -> None:
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = link.with_name(f".{link.name}.{uuid4().hex}")  # machines may share the folder
     temporary.symlink_to(os.path.relpath(target, link.parent))
     temporary.replace(link)
 

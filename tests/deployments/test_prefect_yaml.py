@@ -1,40 +1,114 @@
 """The deployments as a user makes them: `prefect deploy --all` against a real server."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
+import yaml
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.servers import CHECKOUT, prefect, prefect_at
 
-
-@pytest.fixture
-def prefect(prefect_server):
-    def run(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *words],
-            cwd=CHECKOUT,
-            env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    return run
+FILE = "deployments/prefect.yaml"
+NAMES = {
+    "study/nano",
+    "study/smoke",
+    "study/olmoe",
+    "study/file",
+    "study/file-gpu",
+    "watch/file",
+    "watch/file-gpu",
+    "pretrain/nano",
+    "frozen-router/default",
+}
 
 
-def test_all_deployments_deploy(prefect):
-    pool = prefect("work-pool", "create", "--type", "process", "grokpath")
-    assert pool.returncode == 0, pool.stdout + pool.stderr
-    done = prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    with get_client(sync_client=True) as client:
-        for name in ("study/nano", "study/smoke", "pretrain/nano"):
-            deployment = client.read_deployment_by_name(name)
-            assert deployment.parameters["study"] in ("nano", "smoke")
-            assert deployment.description
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Address of a server of our own on which everything was deployed."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_at(home) as api:
+        for pool in ("cpu", "gpu"):
+            prefect(home, api, "work-pool", "create", "--type", "process", pool)
+        prefect(home, api, "deploy", "--all", "--prefect-file", FILE)
+        yield home, api
+
+
+def by_name(api):
+    found = httpx.post(f"{api}/deployments/filter", json={}).json()
+    flows = {flow["id"]: flow["name"] for flow in httpx.post(f"{api}/flows/filter", json={}).json()}
+    return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
+
+
+def test_all_are_there_with_words_tags_and_pools(deployed):
+    made = by_name(deployed[1])
+    assert set(made) == NAMES
+    for name, one in made.items():
+        assert one["description"], name
+        assert one["tags"][:2] == ["grokpath", *one["tags"][1:2]], name
+        assert one["work_pool_name"] == ("gpu" if "gpu" in one["tags"] else "cpu"), name
+        assert one["enforce_parameter_schema"], name
+
+
+def test_no_schedule_computes_unasked(deployed):
+    schedules = {name: one["schedules"] for name, one in by_name(deployed[1]).items()}
+    assert [s["schedule"]["interval"] for s in schedules["watch/file"]] == [900.0]
+    assert [s["schedule"]["cron"] for s in schedules["study/nano"]] == ["0 3 * * *"]
+    assert not any(one["active"] for several in schedules.values() for one in several)
+
+
+def test_two_watches_of_one_deployment_never_overlap(deployed):
+    watch = by_name(deployed[1])["watch/file"]
+    assert watch["global_concurrency_limit"]["limit"] == 1
+    assert watch["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
+def test_the_form_explains_every_parameter(deployed):
+    for name, one in by_name(deployed[1]).items():
+        properties = one["parameter_openapi_schema"]["properties"]
+        assert properties, name
+        for parameter, schema in properties.items():
+            assert schema.get("description"), f"{name}: {parameter}"
+            assert "type" in schema, f"{name}: {parameter} has no input field of one type"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("study/nano", {"study": 7}),
+        ("study/file", {"changes": "pathways"}),
+        ("watch/file", {"overlays": "pilot"}),
+        ("frozen-router/default", {"num_routers": 2}),
+        ("frozen-router/default", {"threshold": "high"}),
+    ],
+)
+def test_a_run_with_a_wrong_parameter_is_refused(deployed, name, parameters):
+    api = deployed[1]
+    place = f"{api}/deployments/{by_name(api)[name]['id']}/create_flow_run"
+    answer = httpx.post(place, json={"parameters": parameters, "state": {"type": "SCHEDULED"}})
+    assert answer.status_code == 409, answer.text
+    (value,) = parameters.values()
+    assert str(value) in answer.text  # what was found stands in the refusal
+
+
+def test_a_run_with_right_parameters_is_taken(deployed):
+    api = deployed[1]
+    place = f"{api}/deployments/{by_name(api)['study/file']['id']}/create_flow_run"
+    asked = {"study": "smoke", "overlays": ["tiny"], "changes": {"pathways": {"threshold": 0.6}}}
+    answer = httpx.post(place, json={"parameters": asked, "state": {"type": "SCHEDULED"}})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["parameters"] == asked
+
+
+def test_deploying_again_changes_nothing(deployed):
+    home, api = deployed
+    before = {name: one["id"] for name, one in by_name(api).items()}
+    prefect(home, api, "deploy", "--all", "--prefect-file", FILE)
+    assert {name: one["id"] for name, one in by_name(api).items()} == before
+
+
+def test_every_study_that_a_deployment_names_ships():
+    from studies.load import shipped_studies
+
+    content = yaml.safe_load(Path(CHECKOUT, FILE).read_text())
+    named = {d["parameters"]["study"] for d in content["deployments"] if d["parameters"]}
+    assert named <= set(shipped_studies())

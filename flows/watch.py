@@ -1,0 +1,55 @@
+"""Watch a training run: the same study, again, whenever there is something it has not measured.
+
+Nothing is remembered between two watches but what the study keeps anyway: a watch plans the study
+(:mod:`tasks.plan`) and ends at once when every artifact is there and delivered. So a watch that was
+killed, a checkpoint that is new, a study file that changed and an artifact that was damaged are all
+the same case: something is missing, and it is made.
+"""
+
+from prefect import State, flow
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.parameters import Changes, StudyChoice, asked_study, run_name
+from flows.series import NUM_DECIDING_THREADS
+from flows.study import plan_study, run_study
+from studies.spec import Study
+from tasks.publish import is_delivered
+
+NOTHING_NEW = "nothing new"
+
+
+@flow(
+    name="watch",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+)
+def watch_flow(
+    study: StudyChoice = "nano",
+    overlays: tuple[str, ...] = (),
+    changes: Changes = {},  # noqa: B006 (the form's default; never changed)
+) -> State:
+    """Bring a study up to date with the checkpoints that are there by now; end at once if it is.
+
+    Args:
+        study: Name of a study that ships with grokpath, or the path of a study file on the
+            worker's machine, whose source of checkpoints a training run adds to.
+        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny), laid over
+            the study one after the other.
+        changes: Fields of the study to change for this run, such as
+            {"pathways": {"threshold": 0.6}}.
+    """
+    spec = asked_study(study, overlays, changes)
+    if not has_news(spec):
+        return Completed(name="NothingNew", message=f"{spec.name}: {NOTHING_NEW}")
+    paths = run_study(spec)
+    return Completed(message=f"{spec.name}: up to date", data=paths)
+
+
+def has_news(spec: Study) -> bool:
+    """Whether something of the study is missing, or made but not delivered."""
+    plan = plan_study(spec)
+    if any(entry.artifact is None for entry in plan.entries):
+        return True
+    made = {entry.step_name: entry.artifact for entry in plan.entries}
+    return not is_delivered(spec, made)
