@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.series import NUM_DECIDING_THREADS, open_series
 from store.artifacts import Checkpoint
+from tasks.uses import recording
 
 
 @flow(
@@ -31,5 +32,6 @@ def pretrain_flow(
         changes: Fields of the study to change for this run.
     """
     spec = asked_study(study, overlays, changes)
-    opened = [open_series(series, spec.runtime) for series in spec.series]
-    return [one.checkpoints() for one in opened]
+    with recording(spec):
+        opened = [open_series(series, spec.runtime) for series in spec.series]
+        return [one.checkpoints() for one in opened]

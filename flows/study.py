@@ -44,6 +44,7 @@ from tasks.publish import (
 )
 from tasks.report import write_report
 from tasks.sensitivity import try_settings
+from tasks.uses import recording
 
 
 @flow(
@@ -71,9 +72,12 @@ def study_flow(
 
 def run_study(spec: Study) -> dict[str, str]:
     """Everything a study asks, inside a flow run; returns where the results are."""
-    made = lay_out(spec)
-    finish(made)
-    return deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
+    with recording(spec) as delivered:
+        made = lay_out(spec)
+        finish(made)
+        paths = deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
+        delivered()
+    return paths
 
 
 def plan_study(study: Study) -> Plan:

@@ -32,7 +32,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
-from store import artifacts, journal
+from store import artifacts, journal, uses
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
@@ -61,9 +61,12 @@ class FingerprintPolicy(CachePolicy):
         """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
         assert self.step is not None
         key = fingerprint(self.step.name, self.step.version, inputs)
+        name = artifacts.name_of(self.step.name, self.step.version, key)
+        if task_ctx.task_run.flow_run_id is not None:
+            uses.used(str(task_ctx.task_run.flow_run_id), name)
         if self.step.reusable(key, inputs) is not None:
             self.step.tell_reused(inputs)
-        return f"{artifacts.name_of(self.step.name, self.step.version, key)}/{artifacts.RESULT}"
+        return f"{name}/{artifacts.RESULT}"
 
 
 class Step:
