@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.costs import known_gpu, print_costs, print_gpus
+from flows.keep import add_keep_commands
 from flows.reference import add_reference_commands
 
 if TYPE_CHECKING:
@@ -368,6 +369,7 @@ def _cell(value: Any) -> str:
 
 
 add_reference_commands(app, out, _friendly, _quiet_prefect)
+add_keep_commands(app, out, _friendly, _quiet_prefect)
 
 
 if __name__ == "__main__":

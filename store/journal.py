@@ -57,3 +57,20 @@ def read() -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def num_before(moment: float) -> int:
+    """How many lines are older than a moment, in seconds since the epoch."""
+    return sum(_at(row) < moment for row in read())
+
+
+def forget(moment: float) -> None:
+    """Drop the lines that are older than a moment; call it while nothing runs."""
+    kept = [row for row in read() if _at(row) >= moment]
+    trial = path().with_name(f".{JOURNAL}.{os.getpid()}")
+    trial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    trial.replace(path())
+
+
+def _at(row: dict[str, Any]) -> float:
+    return datetime.fromisoformat(row["at"]).timestamp()
