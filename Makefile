@@ -8,15 +8,21 @@ READY := $(VENV)/.ready
 STUDY ?= nano
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test check fix docs bench clean
+.PHONY: help setup study up up-postgres test check fix docs bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv with the tested versions
 
 study: $(READY) ## run the nano study to its report (STUDY=file for another)
 	@$(BIN)/grokpath run $(STUDY)
+
+up: $(READY) ## start Prefect, MLflow and a worker here; Ctrl-C ends them
+	@$(BIN)/grokpath up
+
+up-postgres: $(READY) ## the same with both servers' data in a PostgreSQL of their own
+	@$(BIN)/grokpath up --postgres
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from flows.costs import known_gpu, print_costs, print_gpus
 from flows.keep import add_keep_commands
+from flows.operate import add_operating_commands
 from flows.reference import add_reference_commands
 
 if TYPE_CHECKING:
@@ -369,6 +370,7 @@ def _cell(value: Any) -> str:
 
 
 add_reference_commands(app, out, _friendly, _quiet_prefect)
+add_operating_commands(app, out, _friendly)
 add_keep_commands(app, out, _friendly, _quiet_prefect)
 
 

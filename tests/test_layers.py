@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
-ROOMS = ("flows", "tasks", "models", "evals", "metrics", "hub", "store", "reports", "studies")
+ROOMS = (
+    "flows",
+    "tasks",
+    "models",
+    "evals",
+    "metrics",
+    "hub",
+    "store",
+    "reports",
+    "studies",
+    "deployments",
+)
 MAY_IMPORT = {
     "studies": set(),
     "metrics": set(),
@@ -16,11 +27,12 @@ MAY_IMPORT = {
     "reports": {"store", "studies"},
     "hub": {"store", "studies"},
     "tasks": {"models", "evals", "metrics", "hub", "store", "reports", "studies"},
-    "flows": {"tasks", "store", "studies"},
+    "deployments": {"store", "studies"},
+    "flows": {"deployments", "tasks", "store", "studies"},
 }
 DOORS = {
     "duckdb": {"store/warehouse.py"},
-    "mlflow": {"store/tracking.py"},
+    "mlflow": {"store/tracking.py", "deployments/mlflow_server.py"},
     "lm_eval": {
         f"evals/{name}.py"
         for name in ("catalog", "checks", "harness", "kept_tasks", "tasks/dart_math/grading")
