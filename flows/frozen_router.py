@@ -3,9 +3,9 @@
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.runner import task_runner
 from flows.series import finish
 from studies.frozen_router import FrozenRouterSpec
 from studies.settings import Runtime
@@ -14,7 +14,7 @@ from tasks.frozen_router import run_frozen_routers
 DEFAULTS = FrozenRouterSpec()
 
 
-@flow(name="frozen-router", task_runner=ThreadPoolTaskRunner(max_workers=1))
+@flow(name="frozen-router", task_runner=task_runner())
 def frozen_router_flow(
     num_routers: Annotated[int, Field(ge=4)] = DEFAULTS.num_routers,
     num_experts: Annotated[int, Field(ge=2)] = DEFAULTS.num_experts,

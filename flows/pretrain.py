@@ -5,10 +5,10 @@ that and leaves the measuring to another day.
 """
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
-from flows.series import NUM_DECIDING_THREADS, open_series
+from flows.runner import task_runner
+from flows.series import open_series
 from store.artifacts import Checkpoint
 from tasks.uses import recording
 
@@ -16,7 +16,7 @@ from tasks.uses import recording
 @flow(
     name="pretrain",
     flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+    task_runner=task_runner(),
 )
 def pretrain_flow(
     study: StudyChoice = "nano",

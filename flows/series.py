@@ -10,20 +10,14 @@ from store.identity import Label
 from studies.settings import Runtime
 from studies.spec import Series
 from tasks.checkpoints import (
-    find_checkpoints,
     keep_loss_curve,
-    local_tokenizer,
     make_benchmark_items,
     make_corpus,
     nano_checkpoints,
     pretrain,
 )
 from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision, tell_moved
-
-NUM_DECIDING_THREADS = 32
-"""Tasks that Prefect looks at side by side. One that waits takes a thread, so there must be more
-than a checkpoint has tasks (15 in the production study): else the next is not downloaded meanwhile.
-"""
+from tasks.local import find_checkpoints, local_tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class OpenSeries:
             return None
         if self.series.source.kind == "hub":
             return hub_tokenizer(checkpoints[0])
-        return local_tokenizer(checkpoints[0])
+        return local_tokenizer(checkpoints)
 
 
 def open_series(series: Series, runtime: Runtime) -> OpenSeries:
@@ -107,8 +101,10 @@ def finish(made: Any) -> None:
     futures = list(_futures(made))
     wait(futures)
     for future in futures:
-        if future.state.is_failed() or future.state.is_crashed():
-            future.result()
+        state = future.state
+        waited_in_vain = state.name == "NotReady"
+        if state.is_failed() or state.is_crashed() or not (state.is_final() or waited_in_vain):
+            future.result()  # not final: the task runner itself gave up, and says why
 
 
 def _futures(value: Any) -> list[PrefectFuture[Any]]:

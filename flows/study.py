@@ -12,7 +12,6 @@ are references. Whatever was made before, by any run, is reused (:mod:`tasks.ste
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
@@ -20,11 +19,12 @@ from flows.checkpoints import (
     Shared,
     measure_checkpoints,
     pin,
-    prepare_series,
     release,
 )
+from flows.kept import prepared
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
-from flows.series import NUM_DECIDING_THREADS, OpenSeries, finish, open_series
+from flows.runner import task_runner
+from flows.series import OpenSeries, finish, open_series
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.spec import Series, Study
@@ -50,7 +50,7 @@ from tasks.uses import recording
 @flow(
     name="study",
     flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+    task_runner=task_runner(),
 )
 def study_flow(
     study: StudyChoice = "nano",
@@ -126,9 +126,8 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
     """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
     series, runtime = opened.series, study.runtime
     label = Label(series.name)
-    checkpoints = opened.checkpoints()
+    checkpoints, shared = prepared(study, opened, pinned)
     steps = [checkpoint.step for checkpoint in checkpoints]
-    shared = prepare_series(study, opened, checkpoints, pinned)
     measured = measure_checkpoints(study, checkpoints, shared)
     routing = [one["routing"] for one in measured]
     scores = [one["scores"] for one in measured if one["scores"] is not None]

@@ -8,10 +8,9 @@ the same case: something is missing, and it is made.
 
 from prefect import State, flow
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
-from flows.series import NUM_DECIDING_THREADS
+from flows.runner import task_runner
 from flows.study import plan_study, run_study
 from studies.spec import Study
 from tasks.publish import is_delivered
@@ -22,7 +21,7 @@ NOTHING_NEW = "nothing new"
 @flow(
     name="watch",
     flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=NUM_DECIDING_THREADS),
+    task_runner=task_runner(),
 )
 def watch_flow(
     study: StudyChoice = "nano",

@@ -7,13 +7,15 @@ download runs while this checkpoint is measured.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from studies.settings import Runtime
-from tasks import workers
+from tasks import cluster, workers
 
 if TYPE_CHECKING:
     from hub.repositories import RevisionFiles
@@ -28,7 +30,7 @@ _lock = threading.Lock()
 def bring_inputs(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> None:
     """Have the files of every tokenizer among a step's inputs here, and with `weights` checkpoints.
 
-    These stay held by this process until :func:`release_checkpoint`.
+    These stay held by this process until :func:`release_checkpoint`, which is to run in it too.
 
     Raises
     ------
@@ -39,6 +41,25 @@ def bring_inputs(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> 
         wanted = (isinstance(value, Checkpoint) and weights) or isinstance(value, Tokenizer)
         if wanted and value.pinned is not None:
             _bring(value, runtime)
+
+
+@contextmanager
+def inputs_here(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> Iterator[None]:
+    """Have what a body reads from a hub here while it computes.
+
+    In a process of the flow's own, weights stay until all that reads them is done. The workers of a
+    cluster hold theirs while they compute only, because the release may run in another of them:
+    between two bodies weights may go, when others need the room, and are brought again.
+    """
+    bring_inputs(inputs, runtime, weights=weights)
+    try:
+        yield
+    finally:
+        if cluster.worker() is not None:  # computes one body at a time: all leases are this one's
+            with _lock:
+                leases = [_held.pop(key) for key in list(_held)]
+            for lease in leases:
+                lease.release()
 
 
 def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
@@ -90,7 +111,11 @@ def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
 @task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
 def release_checkpoint(checkpoint: Checkpoint) -> None:
     """Let a checkpoint's weights go when the disk budget asks for room; deletes nothing itself."""
-    with _lock:
+    _let_go(checkpoint)
+
+
+def _let_go(checkpoint: Checkpoint) -> None:
+    with _lock:  # named from here only, as a task that travels takes along what it names
         lease = _held.pop((checkpoint.series, str(checkpoint.digest)), None)
     if lease is not None:
         lease.release()

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,20 @@ from prefect import allow_failure, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
-from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
 from store import artifacts, journal, uses
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
-from tasks import workers
+from tasks import cluster, workers
 from tasks.devices import cards, on_a_card
-from tasks.downloads import bring_inputs
+from tasks.downloads import inputs_here
+from tasks.local import unchanged
 from tasks.plan import Planned, current_plan
+from tasks.progress import Bar
+from tasks.said import SAID, silence_endings, tell_made
+from tasks.submitted import Submission, note
 
 Body = Callable[..., dict[str, Any]]
 Check = Callable[[Artifact, dict[str, Any]], bool]
@@ -50,6 +55,8 @@ class FingerprintPolicy(CachePolicy):
     """Prefect cache policy: the key is the place of the artifact's result record."""
 
     step: "Step | None" = None
+    root: str | None = None
+    """The artifact root, for a task that travels to another process."""
 
     def compute_key(
         self,
@@ -60,6 +67,8 @@ class FingerprintPolicy(CachePolicy):
     ) -> str | None:
         """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
         assert self.step is not None
+        if self.root is not None:
+            cluster.enter(self.root)
         key = fingerprint(self.step.name, self.step.version, inputs)
         name = artifacts.name_of(self.step.name, self.step.version, key)
         if task_ctx.task_run.flow_run_id is not None:
@@ -91,6 +100,7 @@ class Step:
         self.still_holds = still_holds
         self.loads_model = loads_model
         self.__doc__ = body.__doc__
+        silence_endings(name)
         self.task: Task[..., Artifact] = task(
             self._visible(),
             name=name,
@@ -100,6 +110,10 @@ class Step:
             persist_result=True,
             result_serializer="json",
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels by name: a task on its way to another process has its step inside."""
+        return _step_named, (self.body.__module__, self.body.__name__)
 
     def submit(
         self, *, after: Sequence[Any] = (), **inputs: Any
@@ -112,8 +126,13 @@ class Step:
         plan = current_plan()
         if plan is not None:
             return plan.look_up(self, inputs)
-        storing = self.task.with_options(result_storage=artifacts.artifacts_root())
-        return storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
+        storing = self.task.with_options(
+            cache_policy=FingerprintPolicy(step=self, root=str(artifacts.root())),
+            result_storage=artifacts.artifacts_root(),
+        )
+        future = storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
+        note(Submission(self.name, self.label(inputs), inputs.get("checkpoint"), future))
+        return future
 
     def run(self, **inputs: Any) -> Artifact:
         """Make the artifact, or find it made; what the Prefect task does when it has no result."""
@@ -129,6 +148,7 @@ class Step:
                 artifacts.draft(*identity, resumable=self.resumable) as out,
             ):
                 summary, started_at = self._compute(out, inputs)
+                words = summary.pop(SAID, None)
                 artifact = artifacts.commit(
                     out,
                     step_name=self.name,
@@ -139,6 +159,7 @@ class Step:
                     started_at=started_at,
                     device=summary.pop("device", "cpu"),
                 )
+        tell_made(self.label(inputs), words, (datetime.now(UTC) - started_at).total_seconds())
         return artifact
 
     def reusable(self, key: str, inputs: dict[str, Any]) -> Artifact | None:
@@ -196,8 +217,12 @@ class Step:
             self.label(inputs),
             str(artifacts.root()),
         )
-        bring_inputs(inputs, runtime, weights=self.loads_model)
-        with on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed:
+        with (
+            inputs_here(inputs, runtime, weights=self.loads_model),
+            unchanged(inputs if self.loads_model else {}),
+            on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed,
+            Bar(job.label),
+        ):
             num_workers = runtime.workers + (0 if runtime.device == "cpu" else len(cards()))
             return workers.run(job, num_workers, {"out": out, **placed})
 
@@ -205,9 +230,7 @@ class Step:
         """What Prefect sees: the body's signature without `out`."""
 
         def visible(**inputs: Any) -> Artifact:
-            artifact = self.run(**inputs)
-            get_run_logger().info("%s -> %s", self.label(inputs), artifact.path)
-            return artifact
+            return self.run(**inputs)
 
         signature = inspect.signature(self.body)
         parameters = [
@@ -221,6 +244,11 @@ class Step:
         visible.__name__ = self.body.__name__
         visible.__module__ = self.body.__module__
         return visible
+
+
+def _step_named(module: str, name: str) -> Step:
+    found: Step = getattr(import_module(module), name)
+    return found
 
 
 def step(

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from tasks import cluster
+
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -77,17 +79,27 @@ class Answer(NamedTuple):
 
 
 def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
-    """Run a body in a worker process and wait for its answer.
+    """Run a body in a worker process and wait for its answer; in a Dask worker, in itself.
 
     Raises
     ------
     WorkerDied
         When the process was killed or ran out of memory. The next call starts new workers.
     """
+    if cluster.worker() is not None:
+        _compute_with_one_thread()
+        value = _call(job, inputs)
+    else:
+        value = _call_in_pool(job, num_workers, inputs)
+    tell(Progress(job.step_name, job.label, 1, 1, finished=True))
+    return value
+
+
+def _call_in_pool(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
     pool = _ensure_pool(num_workers)
     try:
         answer: Future[Answer] = pool.submit(_call, job, inputs)
-        value = answer.result()
+        return answer.result()
     except BrokenProcessPool as error:
         _drop_pool(pool)
         raise WorkerDied(
@@ -95,14 +107,14 @@ def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
             "or the machine ran out of memory; with less memory, lower runtime.workers or "
             "runtime.batch_size. Everything already finished is kept: run again to go on."
         ) from error
-    tell(Progress(job.step_name, job.label, 1, 1, finished=True))
-    return value
 
 
 def report(done: int, total: int, message: str = "") -> None:
     """Tell whoever watches how far the running body is; cheap, and silent where nobody watches."""
     if _messages is not None and multiprocessing.parent_process() is not None:
         _messages.put(Progress(*_running, done, total, message))
+    elif cluster.worker() is not None:
+        tell(Progress(*_running, done, total, message))
 
 
 def watch(listener: Callable[[Progress], None]) -> None:
@@ -164,9 +176,10 @@ def _dispatch(messages: Any) -> None:
 
 
 def tell(progress: Progress) -> None:
-    """Pass a report on to whoever watches in this process."""
+    """Pass a report on to whoever watches in this process; from a cluster, to the flow's too."""
     for listener in list(_listeners):
         listener(progress)
+    cluster.pass_on(progress)
 
 
 def _start(messages: Any) -> None:
@@ -174,9 +187,15 @@ def _start(messages: Any) -> None:
     global _messages
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _compute_with_one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _compute_with_one_thread() -> None:
     for variable in SINGLE_THREADED:
         os.environ[variable] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if "torch" in sys.modules:  # it has read them already
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _end_with_parent() -> None:
