@@ -69,7 +69,7 @@ def our_server(root: Path, log: Path) -> Iterator[Server]:
     """
     folder, user = root / "postgres", _other_user()
     data = folder / "data"
-    programs = _programs(data)
+    programs = programs_for(data)
     folder.mkdir(mode=0o711, exist_ok=True)
     password = kept_secret(folder / "password")
     if not (data / "PG_VERSION").exists():
@@ -91,6 +91,22 @@ def our_server(root: Path, log: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait()
+
+
+def running_server(root: Path) -> Server | None:
+    """Our server over `<root>/postgres`, if somebody has started it."""
+    import psycopg2
+
+    folder = root / "postgres"
+    if not (folder / "data" / "postmaster.pid").exists():
+        return None
+    port = int(json.loads((folder / "port.json").read_text()))
+    server = Server("127.0.0.1", port, USER, kept_secret(folder / "password"))
+    try:
+        with _connected(server):
+            return server
+    except psycopg2.OperationalError:  # a file that a killed server left
+        return None
 
 
 def other_server(url: str) -> Server:
@@ -164,7 +180,7 @@ def _connected(server: Server) -> Iterator[Any]:
         connection.close()
 
 
-def _programs(data: Path) -> Path:
+def programs_for(data: Path) -> Path:
     """Folder of the server programs: of the version that made the data, else the newest."""
     made_by = data / "PG_VERSION"
     version = made_by.read_text().strip() if made_by.exists() else ""

@@ -82,7 +82,7 @@ def _passing() -> Iterator[Leftover]:
             if matched and contained(path):
                 kind = matched[1].rstrip("-")
                 name = path.name.removeprefix(".draft-")
-                if kind == "discarded" or _is_free(root() / "locks" / f"{step.name}-{name}.lock"):
+                if kind == "discarded" or is_free(root() / "locks" / f"{step.name}-{name}.lock"):
                     yield Leftover(path, kind, *size_and_time(path))
 
 
@@ -98,11 +98,12 @@ def _locks() -> Iterator[Leftover]:
     folder = root() / "locks"
     if folder.is_dir() and contained(folder):
         for path in sorted(folder.iterdir()):
-            if LOCK.match(path.name) and contained(path) and _is_free(path):
+            if LOCK.match(path.name) and contained(path) and is_free(path):
                 yield Leftover(path, "lock", *size_and_time(path))
 
 
-def _is_free(lock: Path) -> bool:
+def is_free(lock: Path) -> bool:
+    """Whether nobody on this machine holds a lock."""
     if not lock.exists():
         return True
     with lock.open("a") as file:
