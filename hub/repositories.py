@@ -14,7 +14,7 @@ from hub import connection
 from hub.cache import HubFile, remembered, storage, write
 from hub.download import fetch
 from store.identity import canonical_json
-from studies.base import parse_checkpoint_name
+from studies.base import NothingYet, parse_checkpoint_name
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -35,6 +35,10 @@ TOKENIZER = (
     "chat_template.json",
 )
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class Incomplete(NothingYet):
+    """A revision whose files are not all there: perhaps its branch is still being filled."""
 
 
 class RevisionFiles(BaseModel):
@@ -89,8 +93,10 @@ def resolve(repository: str, revision: str) -> RevisionFiles:
 
     Raises
     ------
+    Incomplete
+        When files are missing.
     ValueError
-        When the revision is unknown, has no weights as safetensors, or is not complete.
+        When the revision is unknown, or has no weights as safetensors.
     """
     folder = storage(repository)
     listed = remembered(
@@ -129,7 +135,7 @@ def _needed(files: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """Configuration, tokenizer and the weights that transformers would load, in order of name."""
     names = {file["name"] for file in files}
     if CONFIG not in names:
-        raise ValueError(f"{where} has no {CONFIG}, so it is no model that transformers can load")
+        raise Incomplete(f"{where} has no {CONFIG}, so it is no model that transformers can load")
     weights = {SINGLE} if SINGLE in names else {INDEX, *filter(SHARD.match, names)}
     if weights == {INDEX}:
         _refuse_without_weights(names, where)
@@ -147,7 +153,7 @@ def _refuse_without_weights(names: set[str], where: str) -> None:
             "code when it is read; grokpath reads safetensors only. Ask its owner for a "
             "conversion, or choose another revision"
         )
-    raise ValueError(
+    raise Incomplete(
         f"{where} has neither {SINGLE} nor {INDEX} with its shards; found "
         f"{', '.join(sorted(names)[:8])}"
     )
@@ -162,7 +168,7 @@ def _check_complete(weights: set[str], names: set[str], where: str) -> None:
     }
     missing = sorted((expected | {INDEX}) - names)
     if missing or len(counts) > 1:
-        raise ValueError(
+        raise Incomplete(
             f"the weights of {where} are not complete: found {len(weights & names)} files, missing "
             f"{', '.join(missing) or f'agreement on their number ({sorted(counts)})'}; choose "
             "another revision"

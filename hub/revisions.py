@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hub import connection
 from hub.cache import remembered, storage
-from studies.base import parse_checkpoint_name
+from studies.base import NothingYet, parse_checkpoint_name
 
 WIDE_GAP = 2.0  # times the median distance
 
@@ -97,8 +97,10 @@ def choose(
 
     Raises
     ------
+    NothingYet
+        When there are fewer than `count`.
     ValueError
-        When a name is unknown, two names are one step, or there are fewer than `count`.
+        When a name is unknown, or two names are one step.
     """
     if names is not None:
         return _named(revisions, names)
@@ -112,7 +114,7 @@ def choose(
     ]
     if not between or len(between) < (count or 1):
         there = f"steps {min(by_step)} to {max(by_step)}" if by_step else "no checkpoint at all"
-        raise ValueError(
+        raise NothingYet(
             f"found {len(between)} checkpoints between step {first_step or 0} and "
             f"{last_step or 'the end'}, expected {count or 'at least 1'}; the repository has "
             f"{len(by_step)} ({there}) among branches named step<N> or step<N>-tokens<M>"

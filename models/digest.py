@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.base import parse_checkpoint_name
+from studies.base import NothingYet, parse_checkpoint_name
 
 # Everything that decides what a checkpoint computes; a README beside it does not.
 _WEIGHT_PATTERNS = (
@@ -21,6 +21,7 @@ TOKENIZER_PATTERNS = (
     "merges.txt",
     "chat_template*",
 )
+COUNTED = (*_WEIGHT_PATTERNS, *TOKENIZER_PATTERNS)
 _CHUNK = 1 << 20
 
 
@@ -69,7 +70,7 @@ def checkpoint_digest(folder: Path) -> str:
         raise ValueError(f"{folder} is not a checkpoint: config.json is missing")
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder} is not a checkpoint: it has no *.safetensors weights")
-    return _digest(folder, (*_WEIGHT_PATTERNS, *TOKENIZER_PATTERNS))
+    return _digest(folder, COUNTED)
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -77,25 +78,46 @@ def tokenizer_digest(folder: Path) -> str:
     return _digest(Path(folder), TOKENIZER_PATTERNS)
 
 
+def stamps(folder: Path) -> dict[str, list[int]]:
+    """What tells that a file was touched: size, times of change and number, of each that counts.
+
+    As long as they are the same the digest is the same, so terabytes need not be read again. A file
+    can change without a new time only within the clock's own grain, so stamps are worth something
+    once the newest of them is a few seconds old.
+    """
+    found = {}
+    for file in _files(Path(folder), COUNTED):
+        status = file.stat()
+        found[file.name] = [
+            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
+        ]  # fmt: skip
+    return found
+
+
 def _digest(folder: Path, patterns: tuple[str, ...]) -> str:
-    files = {file for pattern in patterns for file in folder.glob(pattern)}
     digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.name):
-        if file.is_file():
-            digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
+    for file in _files(folder, patterns):
+        digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sorted(files, key=lambda file: file.name)
 
 
 def list_checkpoints(folder: Path) -> list[LocalCheckpoint]:
     """Checkpoints in a folder, by rising step.
 
-    A checkpoint is a subfolder named `step<N>` or `step<N>-tokens<M>[K|M|B|T]`; others are
-    ignored, so logs and half-written copies may lie beside them.
+    A checkpoint is a subfolder named `step<N>`, `step<N>-tokens<M>[K|M|B|T]` or `checkpoint-<N>`;
+    others are ignored, so logs and half-written copies may lie beside them.
 
     Raises
     ------
+    NothingYet
+        When there is no checkpoint in it.
     ValueError
-        When there is no such folder, no checkpoint in it, or two checkpoints of one step.
+        When there is no such folder, or two checkpoints of one step.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -113,7 +135,7 @@ def list_checkpoints(folder: Path) -> list[LocalCheckpoint]:
             )
         found[step] = LocalCheckpoint(step, tokens_seen, path.name, path)
     if not found:
-        raise ValueError(
+        raise NothingYet(
             f"{folder} holds no checkpoint; expected subfolders with names like step1000 or "
             "step1000-tokens2B"
         )

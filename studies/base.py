@@ -28,7 +28,7 @@ RESERVED_NAMES = (
     "uses",
 )  # folders in the data root
 CHECKPOINT_NAME = re.compile(
-    r"^step(?P<step>\d+)(?:-tokens(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[KMBT]?))?$"
+    r"^(?:step|checkpoint-)(?P<step>\d+)(?:-tokens(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[KMBT]?))?$"
 )
 
 
@@ -64,6 +64,10 @@ AutoOrWhole = Annotated[
 ]
 
 
+class NothingYet(ValueError):
+    """A source that holds no checkpoint a study could take, perhaps because none is written yet."""
+
+
 class Frozen(BaseModel):
     """Base of every part: immutable, no unknown keys, finite numbers, defaults checked too."""
 
@@ -96,6 +100,8 @@ def parse_checkpoint_name(name: str) -> tuple[int, int | None] | None:
 
     >>> parse_checkpoint_name("step5000-tokens20B")
     (5000, 20000000000)
+    >>> parse_checkpoint_name("checkpoint-500")  # as transformers' Trainer calls them
+    (500, None)
     """
     match = CHECKPOINT_NAME.match(name)
     if match is None:

@@ -37,14 +37,21 @@ class NanoSource(Frozen):
 class LocalSource(Frozen):
     """A folder of checkpoints in Hugging Face format, as a training run writes them.
 
-    Each checkpoint is a subfolder named `step<N>` or `step<N>-tokens<M>[K|M|B|T]` holding
-    config.json, *.safetensors and the tokenizer files.
+    Each checkpoint is a subfolder named `step<N>`, `step<N>-tokens<M>[K|M|B|T]` or `checkpoint-<N>`
+    holding config.json, *.safetensors and the tokenizer files. One that is not complete is left
+    out until it is; one that was measured and is deleted later stays in the series.
     """
 
     kind: Literal["local"] = "local"
     path: Path = Field(description="The folder; relative paths start at the study file.")
     steps: tuple[int, ...] | None = Field(
         default=None, min_length=2, description="Which steps to take; all when left out."
+    )
+    complete_marker: str | None = Field(
+        default=None,
+        pattern=r"^[^/]+$",
+        description="File that the training run writes into a checkpoint last, such as "
+        "trainer_state.json; a checkpoint without it is not complete.",
     )
 
     @field_validator("steps")

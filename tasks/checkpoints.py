@@ -1,20 +1,15 @@
-"""Checkpoints: the corpus and the pretraining of the nano model, and folders of checkpoints."""
+"""The nano model: its corpus, its benchmarks, its pretraining and its checkpoints."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from store import artifacts
-from store.artifacts import Artifact, Checkpoint, Tokenizer
+from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from studies.base import checkpoint_name
 from studies.nano_model import CorpusSpec, PretrainingSpec
 from studies.settings import Runtime
-from studies.sources import LocalSource
 from studies.spec import Series
-from tasks.plan import current_plan
 from tasks.step import step
 from tasks.workers import report
 
@@ -114,69 +109,3 @@ def nano_checkpoints(series: Series, pretraining: Artifact | None) -> list[Check
             )
         )
     return checkpoints
-
-
-def find_checkpoints(series: Series) -> list[Checkpoint]:
-    """Look into a folder of checkpoints, as a Prefect task inside a flow, directly in a plan."""
-    assert series.source.kind == "local"
-    look: Callable[[str, LocalSource], list[Checkpoint]]
-    look = discover if current_plan() is not None else discover_checkpoints
-    return look(series.name, series.source)
-
-
-@task(name="discover", task_run_name="discover {series_name}")
-def discover_checkpoints(series_name: str, source: LocalSource) -> list[Checkpoint]:
-    """Look into a folder of checkpoints; never cached, because a training run adds to it."""
-    return discover(series_name, source)
-
-
-def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
-    """Checkpoints in a folder, known by the SHA-256 of their files, in order of step.
-
-    Raises
-    ------
-    ValueError
-        When there are none, a wanted step is missing, or two have the same weights.
-    """
-    from models.digest import checkpoint_digest, list_checkpoints
-
-    found = list_checkpoints(source.path)
-    if source.steps is not None:
-        missing = sorted(set(source.steps) - {checkpoint.step for checkpoint in found})
-        if missing:
-            raise ValueError(
-                f"{source.path}: no checkpoint for step {', '.join(map(str, missing))}; found "
-                f"steps {', '.join(str(checkpoint.step) for checkpoint in found)}"
-            )
-        found = [checkpoint for checkpoint in found if checkpoint.step in source.steps]
-    checkpoints = [
-        Checkpoint(
-            series=series_name,
-            step=checkpoint.step,
-            tokens_seen=checkpoint.tokens_seen,
-            revision=checkpoint.name,
-            digest=checkpoint_digest(checkpoint.path),
-            location=str(checkpoint.path),
-        )
-        for checkpoint in found
-    ]
-    _refuse_twins(checkpoints)
-    return checkpoints
-
-
-def local_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer that lies beside the weights of a checkpoint."""
-    from models.digest import tokenizer_digest
-
-    return Tokenizer(digest=tokenizer_digest(checkpoint.path), location=checkpoint.location)
-
-
-def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
-    seen: dict[str | None, str] = {}
-    for checkpoint in checkpoints:
-        twin = seen.setdefault(checkpoint.digest, checkpoint.revision)
-        if twin != checkpoint.revision:
-            raise ValueError(
-                f"checkpoints {twin} and {checkpoint.revision} are identical, byte for byte; one "
-                "of them is mislabelled. Remove one, or choose steps in the study"
-            )

@@ -14,8 +14,8 @@ from prefect import task
 
 from store import artifacts
 from store.artifacts import Artifact, Checkpoint, Tokenizer
-from store.identity import Label
-from studies.base import parse_checkpoint_name
+from store.identity import Label, fingerprint
+from studies.base import NothingYet, parse_checkpoint_name
 from studies.settings import Runtime
 from studies.sources import HubSource
 from studies.spec import Series
@@ -53,8 +53,13 @@ def choose_revisions_task(source: HubSource) -> dict[str, str | None]:
 def choose_revisions(source: HubSource) -> dict[str, str | None]:
     """Choose among the branches that a repository has now; offline, those it had last time.
 
+    A branch can be there before its files are: where the study names no steps, a revision that is
+    not complete is left out, with a warning that says why.
+
     Raises
     ------
+    NothingYet
+        When there are too few checkpoints.
     ValueError
         When the hub cannot be asked, or has not what is wanted.
     """
@@ -67,7 +72,29 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
         first_step=source.first_step,
         last_step=source.last_step,
     )
-    return {revision.name: revision.commit for revision in chosen}
+    found = {revision.name: revision.commit for revision in chosen}
+    if source.steps is not None:
+        return dict(found)
+    complete = {name: commit for name, commit in found.items() if _is_complete(source, name)}
+    if not complete:
+        raise NothingYet(f"{source.repository} has no complete checkpoint yet")
+    return dict(complete)
+
+
+def _is_complete(source: HubSource, revision: str) -> bool:
+    """Whether a revision can be resolved; one that was resolved before is not asked for again."""
+    from hub.repositories import Incomplete, resolve
+
+    inputs = {"repository": source.repository, "revision": revision}
+    key = fingerprint(pin_revision.name, pin_revision.version, inputs)
+    if artifacts.folder_of(pin_revision.name, pin_revision.version, key).is_dir():
+        return True
+    try:
+        resolve(source.repository, revision)
+    except Incomplete as error:
+        logger.warning("left out until it is complete: %s", error)
+        return False
+    return True
 
 
 def tell_moved(source: HubSource, now: dict[str, str | None], pins: dict[str, Any]) -> None:
@@ -82,7 +109,7 @@ def tell_moved(source: HubSource, now: dict[str, str | None], pins: dict[str, An
             )  # fmt: skip
 
 
-@step("revision", version=1, run_name="resolve {label} {revision}")
+@step("revision", version=1, run_name="revision {label} {revision}")
 def pin_revision(
     out: Path, *, label: Label, repository: str, revision: str, runtime: Runtime
 ) -> dict[str, Any]:
@@ -105,7 +132,7 @@ def pin_revision(
     }
 
 
-@step("data-set", version=1, run_name="resolve {repository} {revision}")
+@step("data-set", version=1, run_name="data set {repository} {revision}")
 def pin_data_set(out: Path, *, repository: str, revision: str, runtime: Runtime) -> dict[str, Any]:
     """Resolve a data set's branch to its commit, once and for all. One request."""
     from hub.repositories import resolve_dataset

@@ -5,10 +5,18 @@ import logging
 import pytest
 
 from store.identity import Label
+from studies.base import NothingYet
 from studies.settings import Runtime
 from studies.sources import HubSource
 from studies.spec import Series
-from tasks.hub import find_revisions, hub_checkpoints, pin_data_set, pin_revision, tell_moved
+from tasks.hub import (
+    choose_revisions,
+    find_revisions,
+    hub_checkpoints,
+    pin_data_set,
+    pin_revision,
+    tell_moved,
+)
 from tasks.plan import planning
 from tests.published import branch_name, publish_model
 
@@ -93,3 +101,35 @@ def test_a_data_set_stays_at_the_commit_it_was_resolved_to(hub, root):
     assert pin_data_set.run(**asked).summary["commit"] == first
     hub.add_revision("dataset", "tiny/data", "main", {"a.jsonl": b'{"a": 1}\n'})
     assert pin_data_set.run(**asked).summary["commit"] == first
+
+
+def test_a_branch_whose_files_are_not_there_yet_is_left_out_until_they_are(
+    hub, root, tmp_path, caplog
+):
+    publish_model(hub, tmp_path, REPOSITORY, (10, 20))
+    whole = tmp_path / REPOSITORY / branch_name(20)
+    hub.add_revision("model", REPOSITORY, branch_name(30), {"config.json": b"{}"})
+    with caplog.at_level("WARNING"):
+        assert list(choose_revisions(HubSource(repository=REPOSITORY))) == [
+            branch_name(10),
+            branch_name(20),
+        ]
+    assert "left out until it is complete" in caplog.text
+    with pytest.raises(ValueError, match=r"neither model.safetensors"):
+        pin(30)  # named by the study: an error
+    hub.add_revision("model", REPOSITORY, branch_name(30), whole)
+    assert branch_name(30) in choose_revisions(HubSource(repository=REPOSITORY))
+
+
+def test_what_is_resolved_already_is_not_asked_for_again(hub, root, tmp_path):
+    publish_model(hub, tmp_path, REPOSITORY, (10, 20))
+    pin(10, 20)
+    before = len(hub.asked(branch_name(10)))
+    choose_revisions(HubSource(repository=REPOSITORY))
+    assert len(hub.asked(branch_name(10))) == before > 0
+
+
+def test_nothing_complete_is_nothing_yet(hub, root):
+    hub.add_revision("model", REPOSITORY, branch_name(10), {"README.md": b"soon"})
+    with pytest.raises(NothingYet):
+        choose_revisions(HubSource(repository=REPOSITORY))

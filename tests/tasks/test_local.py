@@ -1,0 +1,143 @@
+"""A folder of checkpoints that is written to, thinned out and rewritten while we look."""
+
+import logging
+import shutil
+
+import pytest
+
+from models.digest import checkpoint_digest
+from store import seen
+from studies.base import NothingYet
+from studies.sources import LocalSource
+from tasks.local import discover, is_gone, local_tokenizer, unchanged
+from tasks.plan import planning
+from tests.little import write_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path, root):
+    for step in (10, 20):
+        write_checkpoint(tmp_path / "run", step)
+    (root / "seen").mkdir(parents=True)
+    return tmp_path / "run"
+
+
+def look(folder, **source):
+    return discover("main", LocalSource(path=folder, **source))
+
+
+def steps(checkpoints):
+    return [checkpoint.step for checkpoint in checkpoints]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+def test_one_that_is_not_complete_is_left_out_with_one_warning(folder, caplog):
+    cut(folder / "step20-tokens20K" / "model.safetensors")
+    with caplog.at_level(logging.WARNING, "prefect.grokpath"):
+        assert steps(look(folder)) == [10]
+    (record,) = caplog.records
+    assert "step20-tokens20K: model.safetensors has" in record.getMessage()
+
+
+def test_one_that_is_asked_for_by_its_step_is_an_error(folder):
+    cut(folder / "step20-tokens20K" / "config.json")
+    with pytest.raises(ValueError, match=r"is not complete: config.json is cut short"):
+        look(folder, steps=(10, 20))
+
+
+def test_a_marker_may_be_demanded(folder):
+    (folder / "step10-tokens10K" / "done").touch()
+    assert steps(look(folder, complete_marker="done")) == [10]
+
+
+def test_nothing_complete_is_nothing_yet(folder):
+    for place in folder.iterdir():
+        (place / "config.json").unlink()
+    with pytest.raises(NothingYet):
+        look(folder)
+
+
+def test_what_was_seen_stays_when_its_folder_is_deleted(folder):
+    before = look(folder)
+    shutil.rmtree(folder / "step10-tokens10K")
+    after = look(folder)
+    assert [one.identity() for one in after] == [one.identity() for one in before]
+    assert [is_gone(one) for one in after] == [True, False]
+    assert local_tokenizer(after).location.endswith("step20-tokens20K")
+    shutil.rmtree(folder / "step20-tokens20K")
+    assert local_tokenizer(look(folder)).identity() == local_tokenizer(after).identity()
+
+
+def test_a_plan_writes_nothing_down(folder):
+    with planning():
+        look(folder)
+    assert seen.recall(folder) == {}
+
+
+def test_another_training_in_the_same_folder_is_not_mixed_with_the_first(folder, caplog):
+    look(folder)
+    shutil.rmtree(folder)
+    write_checkpoint(folder, 15)
+    with caplog.at_level(logging.WARNING, "prefect.grokpath"):
+        assert steps(look(folder)) == [15]
+    assert "another training" in caplog.text
+    assert steps(look(folder)) == [15]  # forgotten for good
+
+
+def test_a_renamed_checkpoint_is_one_checkpoint(folder):
+    look(folder)
+    (folder / "step10-tokens10K").rename(folder / "checkpoint-10")
+    assert [one.revision for one in look(folder)] == ["checkpoint-10", "step20-tokens20K"]
+
+
+def test_weights_are_read_again_only_when_touched(folder, monkeypatch):
+    monkeypatch.setattr("tasks.local.SETTLED_SECONDS", -1.0)
+    look(folder)
+    read = []
+    monkeypatch.setattr(
+        "models.digest.checkpoint_digest", lambda at: read.append(at.name) or checkpoint_digest(at)
+    )
+    look(folder)
+    assert read == []
+    write_checkpoint(folder, 20)
+    look(folder)
+    assert read == ["step20-tokens20K"]
+
+
+def test_what_was_written_just_now_is_not_trusted_by_its_times(folder):
+    look(folder)
+    assert all(one.stamps == {} for one in seen.recall(folder).values())
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_is_computed_from_a_checkpoint_that_changed_is_refused(folder, when):
+    checkpoint = look(folder)[0]
+    other = folder / "step20-tokens20K" / "model.safetensors"
+    entered = False
+    if when == "before":
+        shutil.copy(other, checkpoint.path / "model.safetensors")
+    with (  # noqa: PT012
+        pytest.raises(ValueError, match="has changed since"),
+        unchanged({"checkpoint": checkpoint}),
+    ):
+        entered = True
+        shutil.copy(other, checkpoint.path / "model.safetensors")
+    assert entered == (when == "meanwhile")
+
+
+def test_one_that_is_deleted_while_it_is_measured_is_no_change(folder):
+    checkpoint = look(folder)[0]
+    with unchanged({"checkpoint": checkpoint}):
+        shutil.rmtree(checkpoint.path)
+    with pytest.raises(ValueError, match="was deleted before"), unchanged({"last": checkpoint}):
+        pass
+
+
+def test_a_damaged_memory_is_no_memory(folder):
+    look(folder)
+    (file,) = seen.root().joinpath("seen").iterdir()
+    file.write_text('{"checkpoints": [{"name": 3}]}')
+    assert steps(look(folder)) == [10, 20]
