@@ -37,6 +37,7 @@ GRACE_SECONDS = 6.0
 """So long the command may take to stop by itself."""
 STOPS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -80,6 +81,7 @@ class Guard:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=die_with_parent,
             **as_user(user),
         )
         self._child = process.pid
@@ -131,7 +133,7 @@ def as_user(user: str | None) -> dict[str, Any]:
 def process_control(option: int, value: int) -> None:
     """Linux' prctl; does nothing elsewhere."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def die_with_parent() -> None:

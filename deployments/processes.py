@@ -80,6 +80,11 @@ class Processes(honcho.Manager):
         """Do this once the processes were started; what it raises ends all of them."""
         self._background.append(work)
 
+    def say(self, text: str) -> None:
+        """Print something of our own, unless they are stopping."""
+        if not self._terminating:
+            self._out.print(text, markup=False, soft_wrap=True)
+
     def depend_on(self, name: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
         """End when this process, which somebody else manages, ends."""
 

@@ -6,12 +6,12 @@
     <root>/logs/                    what every process printed
     <root>/locks/, secrets/
 
-Settings go to the processes through the environment, so that no password is among the arguments
-that every user of the machine can list.
+The processes are those of the Procfile, told what to do by deployments/environment.py.
 """
 
 import fcntl
 import os
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -19,42 +19,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from deployments import postgres, safety
 from deployments.answers import answers
+from deployments.environment import Wanted, environments
 from deployments.guard import UP_PID
-from deployments.mlflow_server import SETTINGS as MLFLOW_AUTH_SETTINGS
-from deployments.postgres import DATABASES, Server
-from deployments.prefect_server import HOSTS
+from deployments.postgres import Server
 from deployments.processes import Processes
-from deployments.safety import Address, Credentials
+from deployments.safety import Address
 
 CHECKOUT = Path(__file__).parents[1]
 PROCFILE = CHECKOUT / "deployments" / "Procfile"
 SECONDS_TO_START = 180.0
 SECONDS_TO_LEAVE = 20.0
 """So long a second `up` waits for what a first one, which was killed, leaves behind."""
-
-HEARTBEAT_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of `grokpath up`; see its options."""
-
-    root: Path
-    host: str
-    prefect_port: int
-    mlflow_port: int
-    allowed_hosts: tuple[str, ...]
-    workers: bool
-    num_cards: int
-    postgres: bool
-    database_url: str | None
 
 
 def up(wanted: Wanted, out: Console) -> None:
@@ -74,19 +55,19 @@ def up(wanted: Wanted, out: Console) -> None:
         _check_ports(wanted, where)
         (wanted.root / "logs").mkdir(exist_ok=True)
         with _database(wanted) as server:
-            environments = _environments(wanted, where, credentials, server)
+            told = environments(wanted, where, credentials, server)
             processes = Processes(wanted.root / "logs", out)
             for name, command in _commands(wanted).items():
-                env = environments.get(name, environments["worker"])
+                env = told.get(name, told["worker"])
                 processes.add_process(name, command, env=env, cwd=CHECKOUT)
             if server is not None and server.process is not None:
                 log = wanted.root / "logs" / "postgres.log"
                 processes.depend_on("postgres", server.process, log)
-            processes.in_background(lambda: _settle(wanted, environments["worker"], out))
+            processes.in_background(lambda: _settle(wanted, told["worker"], processes))
             processes.run()
 
 
-def _settle(wanted: Wanted, env: Mapping[str, str], out: Console) -> None:
+def _settle(wanted: Wanted, env: Mapping[str, str], processes: Processes) -> None:
     """Once both servers answer: register, and say where everything is."""
     deadline = time.monotonic() + SECONDS_TO_START
     for url in (f"{env['PREFECT_API_URL']}/health", f"{env['MLFLOW_TRACKING_URI']}/health"):
@@ -106,10 +87,10 @@ def _settle(wanted: Wanted, env: Mapping[str, str], out: Console) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"registering failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
-    _say_where(wanted, env, out)
+    processes.say(_where(wanted, env))
 
 
-def _say_where(wanted: Wanted, env: Mapping[str, str], out: Console) -> None:
+def _where(wanted: Wanted, env: Mapping[str, str]) -> str:
     prefect, mlflow = env["PREFECT_API_URL"], env["MLFLOW_TRACKING_URI"]
     lines = [
         "",
@@ -117,17 +98,18 @@ def _say_where(wanted: Wanted, env: Mapping[str, str], out: Console) -> None:
         f"MLflow     {mlflow}",
         f"data       {wanted.root}",
         f"logs       {wanted.root / 'logs'}",
-        f"runs of grokpath in another terminal go here after:  export PREFECT_API_URL={prefect} "
-        f"MLFLOW_TRACKING_URI={mlflow}",
+        "",
+        "For grokpath run in another terminal:",
+        f"  export PREFECT_API_URL={prefect} MLFLOW_TRACKING_URI={mlflow} "
+        f"GROKPATH_ROOT={shlex.quote(str(wanted.root))}",
     ]
     if "PREFECT_API_AUTH_STRING" in env:
         lines.append(
-            "and with the password in PREFECT_API_AUTH_STRING (user:password), "
-            f"{safety.MLFLOW_USER} and {safety.MLFLOW_PASSWORD}"
+            "  and the passwords: PREFECT_API_AUTH_STRING (user:password), "
+            f"{safety.MLFLOW_USER}, {safety.MLFLOW_PASSWORD}"
         )
-    lines += ["Ctrl-C ends everything; what was made is kept", ""]
-    for line in lines:
-        out.print(line, soft_wrap=True, markup=False)
+    lines += ["", "Ctrl-C ends everything; what was made is kept.", ""]
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- before anything starts
@@ -159,6 +141,8 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _check_ports(wanted: Wanted, where: Address) -> None:
+    if wanted.prefect_port == wanted.mlflow_port:
+        raise ValueError(f"both servers cannot listen on port {wanted.mlflow_port}")
     for port, option in ((wanted.prefect_port, "prefect"), (wanted.mlflow_port, "mlflow")):
         family = socket.AF_INET6 if ":" in where.bind else socket.AF_INET
         with socket.socket(family) as probe:
@@ -204,108 +188,3 @@ def _commands(wanted: Wanted) -> dict[str, str]:
     if not wanted.workers or not wanted.num_cards:
         del commands["gpu"]
     return commands
-
-
-# ---------------------------------------------------------------- settings
-
-
-def _environments(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
-) -> dict[str, dict[str, str]]:
-    """Environments of `prefect`, `mlflow` and `worker`; only a server's has its database."""
-    ours = ("PREFECT_SERVER_", "PREFECT_API_", "PREFECT_UI_", "MLFLOW_", "GROKPATH_DATABASE_")
-    common = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",
-        "GROKPATH_ROOT": str(wanted.root),
-        "PREFECT_HOME": str(wanted.root / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PREFECT_API_URL": f"http://{where.url_host}:{wanted.prefect_port}/api",
-        "MLFLOW_TRACKING_URI": f"http://{where.url_host}:{wanted.mlflow_port}",
-    }
-    worker = {**common, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
-    if credentials is not None:
-        user, _, password = credentials.mlflow.partition(":")
-        worker |= {
-            "PREFECT_API_AUTH_STRING": credentials.prefect,
-            safety.MLFLOW_USER: user,
-            safety.MLFLOW_PASSWORD: password,
-        }
-    return {
-        "prefect": common | _prefect_settings(wanted, where, credentials, server),
-        "mlflow": common | _mlflow_settings(wanted, where, credentials, server),
-        "worker": worker,
-    }
-
-
-def _prefect_settings(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
-) -> dict[str, str]:
-    settings = {
-        "PREFECT_SERVER_API_HOST": where.bind,
-        "PREFECT_SERVER_API_PORT": str(wanted.prefect_port),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-            server.url("asyncpg", DATABASES["prefect"])
-            if server
-            else f"sqlite+aiosqlite:///{wanted.root / 'prefect.db'}"
-        ),
-        # A page may be shown under several names; it talks to the one it came from.
-        "PREFECT_UI_API_URL": "/api",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",
-        HOSTS: ",".join(where.hosts),
-    }
-    return settings | ({safety.AUTH: credentials.prefect} if credentials else {})
-
-
-def _mlflow_settings(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
-) -> dict[str, str]:
-    settings = {
-        "MLFLOW_HOST": where.bind,
-        "MLFLOW_PORT": str(wanted.mlflow_port),
-        "MLFLOW_WORKERS": "1",
-        "MLFLOW_UVICORN_OPTS": "--log-level warning --timeout-graceful-shutdown 3",
-        "MLFLOW_BACKEND_STORE_URI": (
-            server.url("psycopg2", DATABASES["mlflow"])
-            if server
-            else f"sqlite:///{wanted.root / 'mlflow.db'}"
-        ),
-        "MLFLOW_ARTIFACTS_DESTINATION": str(wanted.root / "mlartifacts"),
-        # It runs code that a request brings.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(
-            name for host in where.hosts for name in (host, f"{host}:{wanted.mlflow_port}")
-        ),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            f"http://{host}:{wanted.mlflow_port}" for host in where.hosts
-        ),
-    }
-    if credentials is None:
-        return settings
-    user, _, password = credentials.mlflow.partition(":")
-    return settings | {
-        "MLFLOW_AUTH_ADMIN_USERNAME": user,
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-        MLFLOW_AUTH_SETTINGS: str(_mlflow_users(wanted.root)),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": safety.kept_secret(wanted.root / "secrets" / "mlflow"),
-    }
-
-
-def _mlflow_users(root: Path) -> Path:
-    """MLflow's file about users: whoever is not told otherwise may do nothing."""
-    file = root / "secrets" / "mlflow-auth.ini"
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    users = file.with_name("mlflow-users.db")
-    users.touch(mode=0o600)
-    file.write_text(
-        "[mlflow]\n"
-        "default_permission = NO_PERMISSIONS\n"
-        f"database_uri = sqlite:///{users}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-        "grant_default_workspace_access = false\n",
-        encoding="utf-8",
-    )
-    return file

@@ -69,7 +69,7 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
         (Ctrl-C, SIGTERM, SIGHUP), 1 when something could not start or ended by itself.
         """
         with friendly():
-            from deployments.up import Wanted
+            from deployments.environment import Wanted
             from deployments.up import up as start
             from store import artifacts
             from tasks.devices import cards
