@@ -31,6 +31,7 @@ from studies.spec import Series, Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.contamination import find_contamination
 from tasks.dynamics import measure_drift, measure_dynamics
+from tasks.events import tell_events
 from tasks.frozen_router import run_frozen_routers
 from tasks.pairing import pair_groups_by_text
 from tasks.pathways import measure_groups
@@ -77,6 +78,7 @@ def run_study(spec: Study) -> dict[str, str]:
         finish(made)
         paths = deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
         delivered()
+        tell_events(spec)
     return paths
 
 

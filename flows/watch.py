@@ -12,7 +12,9 @@ from prefect.states import Completed
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.runner import task_runner
 from flows.study import plan_study, run_study
+from studies.base import NothingYet
 from studies.spec import Study
+from tasks.events import tell_events
 from tasks.publish import is_delivered
 
 NOTHING_NEW = "nothing new"
@@ -39,7 +41,12 @@ def watch_flow(
             {"pathways": {"threshold": 0.6}}.
     """
     spec = asked_study(study, overlays, changes)
-    if not has_news(spec):
+    try:
+        news = has_news(spec)
+    except NothingYet as nothing:
+        return Completed(name="NothingYet", message=str(nothing))
+    if not news:
+        tell_events(spec)  # what a killed watch had no time to tell
         return Completed(name="NothingNew", message=f"{spec.name}: {NOTHING_NEW}")
     paths = run_study(spec)
     return Completed(message=f"{spec.name}: up to date", data=paths)
