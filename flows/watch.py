@@ -15,9 +15,12 @@ from flows.study import plan_study, run_study
 from studies.base import NothingYet
 from studies.spec import Study
 from tasks.events import tell_events
+from tasks.plan import Plan
 from tasks.publish import is_delivered
 
 NOTHING_NEW = "nothing new"
+MIN_CHECKPOINTS = 2
+"""A series that is just one checkpoint has no course that could be judged."""
 
 
 @flow(
@@ -53,9 +56,29 @@ def watch_flow(
 
 
 def has_news(spec: Study) -> bool:
-    """Whether something of the study is missing, or made but not delivered."""
+    """Whether something of the study is missing, or made but not delivered.
+
+    Raises
+    ------
+    NothingYet
+        When a series has fewer checkpoints than can be judged.
+    """
     plan = plan_study(spec)
+    _refuse_lone_checkpoints(plan)
     if any(entry.artifact is None for entry in plan.entries):
         return True
     made = {entry.step_name: entry.artifact for entry in plan.entries}
     return not is_delivered(spec, made)
+
+
+def _refuse_lone_checkpoints(plan: Plan) -> None:
+    found: dict[str, set[str]] = {}
+    for entry in plan.entries:
+        if entry.checkpoint is not None:
+            found.setdefault(entry.checkpoint.series, set()).add(entry.checkpoint.revision)
+    for series, revisions in found.items():
+        if len(revisions) < MIN_CHECKPOINTS:
+            raise NothingYet(
+                f"series {series} has {len(revisions)} complete checkpoint by now; "
+                f"{MIN_CHECKPOINTS} are needed"
+            )

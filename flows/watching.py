@@ -32,7 +32,9 @@ def add_watch_command(
 
     @app.command()
     def watch(
-        study: Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or the name of one that ships.")],
+        study: Annotated[
+            str, typer.Argument(metavar="STUDY", help="Study file, or the name of one that ships.")
+        ],
         overlay: Annotated[
             list[str] | None,
             typer.Option("--overlay", help="YAML file laid over the study. May be repeated."),
