@@ -29,6 +29,9 @@ from tasks.probes import collect_probes
 from tasks.routing import extract_routing
 from tasks.tuning import collect_instructions, tune_checkpoint
 
+AS_ASKED = Label("")
+"""Scored as the study says, and not at another rank to see what that changes."""
+
 
 @dataclass(frozen=True)
 class Pinned:
@@ -201,7 +204,9 @@ def measure_checkpoint(
     )
     tuned, scores = tune_and_score(study, checkpoint, shared, study.tuning, after)
     ablation = {
-        rank: tune_and_score(study, checkpoint, shared, _with_rank(study.tuning, rank), after)
+        rank: tune_and_score(
+            study, checkpoint, shared, _with_rank(study.tuning, rank), after, Label(f" rank {rank}")
+        )
         for rank in study.ablation.tuning_ranks
     }
     readers = [routing, *tuned.values(), scores]
@@ -224,15 +229,19 @@ def tune_and_score(
     shared: Shared,
     tuning: TuningSpec | None,
     after: list[Any],
+    which: Label = AS_ASKED,
 ) -> tuple[dict[str, Any], Any]:
-    """Adapters by domain and the scores with them; scores of the checkpoint as it is without."""
+    """Adapters by domain and the scores with them; scores of the checkpoint as it is without.
+
+    `which` is added to the names of scorings that are not the study's main one.
+    """
     if not any(domain.benchmarks for domain in study.domains):
         return {}, None
     adapters: dict[str, Any] = {}
     if tuning is not None:
         adapters = {
             domain: tune_checkpoint.submit(
-                label=Label(f"{domain}, rank {tuning.rank}"),
+                label=Label(f"{domain} rank {tuning.rank}"),
                 checkpoint=checkpoint,
                 instructions=instructions,
                 tuning=tuning,
@@ -242,6 +251,7 @@ def tune_and_score(
             for domain, instructions in shared.instructions.items()
         }
     scores = score_benchmarks.submit(
+        label=which,
         checkpoint=checkpoint,
         adapters=adapters,
         benchmarks=benchmarks(study),

@@ -73,7 +73,7 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
             for revision in revisions
         }
         return OpenSeries(series, pins=pins, revisions=revisions)
-    corpus = make_corpus.submit(corpus=source.corpus, runtime=runtime)
+    corpus = make_corpus.submit(label=Label(series.name), corpus=source.corpus, runtime=runtime)
     pretraining = pretrain.submit(
         label=Label(series.name),
         pretraining=source.pretraining,
@@ -84,7 +84,9 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
     return OpenSeries(
         series,
         corpus=corpus,
-        items=make_benchmark_items.submit(corpus=corpus, runtime=runtime),
+        items=make_benchmark_items.submit(
+            label=Label(series.name), corpus=corpus, runtime=runtime
+        ),
         pretraining=pretraining,
         loss_curve=keep_loss_curve.submit(
             label=Label(series.name), pretraining=pretraining, runtime=runtime

@@ -72,7 +72,7 @@ from lineage join artifacts made using (fingerprint)
 left join artifacts used on used.fingerprint = input_fingerprint order by all"""
 
 
-def build_report(database: Path, out: Path) -> None:
+def build_report(database: Path, out: Path) -> str:
     """Write `out/report.html` and `out/figures/<name>.png|svg` from a warehouse file.
 
     Parameters
@@ -82,6 +82,11 @@ def build_report(database: Path, out: Path) -> None:
     out
         Folder of the report; made when missing. Figures of an earlier report stay only where
         this one draws them again.
+
+    Returns
+    -------
+    str
+        The headline: the study in two or three sentences.
 
     Raises
     ------
@@ -102,6 +107,8 @@ def build_report(database: Path, out: Path) -> None:
     for figure in figures:
         if figure.drawn:
             save(figure, folder)
+    (study,) = read("select * from study")
+    return str(_judgement(read, study, names, num_steps=0)["headline"])
 
 
 def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:

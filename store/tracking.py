@@ -24,7 +24,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 for _name, _setting in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -46,6 +45,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import SQLAlchemyError
 
+from store.addresses import is_server, redacted, run_page
 from store.mirror import (
     TABLES,
     CheckpointMirror,
@@ -242,7 +242,7 @@ def _experiment(client: MlflowClient, name: str, uri: str, data_root: Path) -> s
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         # A server knows where artifacts go; a bare database would put them in the working folder.
-        location = None if _is_server(uri) else (data_root.absolute() / "mlartifacts").as_uri()
+        location = None if is_server(uri) else (data_root.absolute() / "mlartifacts").as_uri()
         created: str = client.create_experiment(
             name, artifact_location=location, tags={"mlflow.experimentKind": EXPERIMENT_KIND}
         )
@@ -296,18 +296,6 @@ def _prepare(uri: str, data_root: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _is_server(uri: str) -> bool:
-    return urlsplit(uri).scheme in ("http", "https")
-
-
-def _redacted(uri: str) -> str:
-    """The address without user name and password."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
     """Turn reports of a store that cannot be used into errors that say what to do.
@@ -325,7 +313,7 @@ def _reaching(uri: str) -> Iterator[None]:
 
 def _explained(uri: str, error: Exception) -> Exception | None:
     """The error to raise instead, None for one that has nothing to do with reaching the store."""
-    shown = _redacted(uri)
+    shown = redacted(uri)
     if isinstance(error, UnsupportedModelRegistryStoreURIException):
         return ValueError(
             f"{shown} names no MLflow store; expected a URI that starts with {STORES}: correct "
@@ -340,7 +328,7 @@ def _explained(uri: str, error: Exception) -> Exception | None:
     cause = error.__cause__ if isinstance(error, MlflowException) else error
     if isinstance(cause, SQLAlchemyError | sqlite3.Error):
         return _unusable(shown, getattr(cause, "orig", None) or cause)
-    if _is_server(uri) and "API request to" in str(error):
+    if is_server(uri) and "API request to" in str(error):
         found = WHY.search(str(error))
         return ConnectionError(
             f"{shown} does not answer as an MLflow server "
@@ -365,10 +353,10 @@ def _unusable(shown: str, error: BaseException) -> ValueError:
 
 
 def _result(uri: str, experiment_id: str, run_id: str) -> TrackingResult:
-    shown = _redacted(uri)
+    shown = redacted(uri)
     hint = (
-        f"{shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        if _is_server(uri)
+        run_page(uri, experiment_id, run_id)
+        if is_server(uri)
         else f"mlflow ui --backend-store-uri {shown}"
     )
     return TrackingResult(shown, experiment_id, run_id, hint)

@@ -77,7 +77,13 @@ def find_memorization(
     pq.write_table(pa.concat_tables(samples), out / "memorization.parquet", compression="zstd")
     write_rows("memorization_thresholds", thresholds, out, leave_out=("series",))
     write_rows("epsilon_scan", scan, out, leave_out=("series",))
-    return {"epsilon": {row["domain"]: row["epsilon"] for row in thresholds}}
+    return {
+        "epsilon": {row["domain"]: row["epsilon"] for row in thresholds},
+        "by_domain": {
+            row["domain"]: {"memorized": row["share_memorized"], "epsilon": row["epsilon"]}
+            for row in thresholds
+        },
+    }
 
 
 def _memorized(
@@ -168,7 +174,11 @@ def find_generalization(
         "generalization_step", pa.array(found_N, mask=found_N == NEVER)
     )
     pq.write_table(table, out / "generalization.parquet", compression="zstd")
-    return {"share": float((found_N != NEVER).mean())}
+    shares = pd.Series(found_N != NEVER, index=wide.index).groupby("domain").mean()
+    return {
+        "share": float((found_N != NEVER).mean()),
+        "by_domain": {str(domain): {"generalized": float(s)} for domain, s in shares.items()},
+    }
 
 
 def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
@@ -216,7 +226,7 @@ def _clean_scores(
     return rows
 
 
-@step("monitors", version=5, run_name="monitors against accuracy")
+@step("monitors", version=5, run_name="monitors")
 def judge_monitors(
     out: Path,
     *,

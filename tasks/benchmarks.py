@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact, Checkpoint
-from store.identity import file_digest, files_digest
+from store.identity import Label, file_digest, files_digest
 from studies.settings import EvaluationSpec, Runtime
 from studies.spec import Benchmark
 from tasks.step import step
 from tasks.workers import report
 
+NO_LABEL = Label("")
 PARTS = "parts"
 ADAPTER = "adapter"
 PACKAGES = ("lm_eval", "transformers", "torch", "datasets")
@@ -74,7 +75,7 @@ def known_benchmarks() -> dict[str, str]:
     return {"lm_eval": version("lm_eval"), "evals": files_digest(digests)}
 
 
-@step("benchmark-definitions", version=1, run_name="look up benchmarks")
+@step("benchmark-definitions", version=1, run_name="benchmark definitions")
 def look_up_benchmarks(
     out: Path,
     *,
@@ -95,13 +96,14 @@ def look_up_benchmarks(
 @step(
     "benchmarks",
     version=3,
-    run_name="benchmarks {checkpoint.series} {checkpoint.revision}",
+    run_name="benchmarks {checkpoint.series} {checkpoint.revision}{label}",
     resumable=True,
     loads_model=True,
 )
 def score_benchmarks(
     out: Path,
     *,
+    label: Label = NO_LABEL,
     checkpoint: Checkpoint,
     benchmarks: dict[str, list[Benchmark]],
     definitions: dict[str, str],
@@ -118,7 +120,8 @@ def score_benchmarks(
     :func:`find_benchmarks` returned, `commits` those of hub data sets by repository. The summary
     says by benchmark which documents were asked. Costs one to three seconds per nano checkpoint.
     Runs again when a benchmark's files, its data, an adapter or the settings change. What was
-    scored before an interruption, or beside a benchmark that failed, is not scored again.
+    scored before an interruption, or beside a benchmark that failed, is not scored again. `label`
+    tells the scores of one checkpoint under several tunings apart.
     """
     wanted = [(domain, one) for domain, chosen in benchmarks.items() for one in chosen]
     parts = [Part(out / PARTS / f"{at:03d}", *one, definitions) for at, one in enumerate(wanted)]
@@ -258,8 +261,12 @@ def _put_together(parts: list[Part], out: Path) -> dict[str, Any]:
     pq.write_table(pa.Table.from_pylist(scores), scored, compression="zstd")
     pq.write_table(pa.concat_tables(documents), rows, compression="zstd")
     names = [f"{part.domain}/{part.benchmark.name}" for part in parts]
+    by_domain: dict[str, dict[str, float]] = {}
+    for score in scores:
+        by_domain.setdefault(score["domain"], {})[score["benchmark"]] = score["value"]
     return {
         "device": records[-1]["device"],
+        "by_domain": by_domain,
         "scores": dict(zip(names, (score["value"] for score in scores), strict=True)),
         "data": dict(zip(names, (record["data"] for record in records), strict=True)),
     }

@@ -16,8 +16,8 @@ from tasks.workers import report
 TOKENS_PER_SAMPLE = 5
 
 
-@step("corpus", version=1, run_name="corpus")
-def make_corpus(out: Path, *, corpus: CorpusSpec, runtime: Runtime) -> dict[str, Any]:
+@step("corpus", version=1, run_name="corpus {label}")
+def make_corpus(out: Path, *, label: Label, corpus: CorpusSpec, runtime: Runtime) -> dict[str, Any]:
     """Generate the nano corpus: samples of four domains, split into train, validation, benchmark.
 
     Writes samples.parquet, vocabulary.json. Costs about a second. Runs again when the corpus part
@@ -30,8 +30,10 @@ def make_corpus(out: Path, *, corpus: CorpusSpec, runtime: Runtime) -> dict[str,
     return {"num_samples": built.samples.num_rows, "num_words": len(built.vocabulary)}
 
 
-@step("benchmark-items", version=1, run_name="benchmark items")
-def make_benchmark_items(out: Path, *, corpus: Artifact, runtime: Runtime) -> dict[str, Any]:
+@step("benchmark-items", version=1, run_name="benchmark items {label}")
+def make_benchmark_items(
+    out: Path, *, label: Label, corpus: Artifact, runtime: Runtime
+) -> dict[str, Any]:
     """Turn the corpus' held-out samples into lm-eval tasks: YAML and data in one folder.
 
     Writes a folder that the `lm_eval` command line can use as it is. Costs about a second.
@@ -43,7 +45,7 @@ def make_benchmark_items(out: Path, *, corpus: Artifact, runtime: Runtime) -> di
     return {}
 
 
-@step("pretraining", version=1, run_name="pretrain {label}", resumable=True)
+@step("pretraining", version=1, run_name="pretraining {label}", resumable=True)
 def pretrain(
     out: Path,
     *,

@@ -17,6 +17,7 @@ from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
 from tasks.workers import report
 
+SHORT = ("pathway_distance", "pathway_consistency_median")
 GLOBAL_PAIRS = 20_000
 """At most, over the samples of all domains: all pairs of four domains cost more than the rest."""
 
@@ -97,7 +98,17 @@ def measure_pathways(
         out / "sample_pathways.parquet",
         compression="zstd",
     )
-    return {}
+    return {"by_domain": _in_short(metrics, domains)}
+
+
+def _in_short(metrics: list[dict[str, Any]], domains: list[str]) -> dict[str, dict[str, Any]]:
+    """The paper's two numbers of each domain."""
+    values = {
+        (row["domain"], row["metric"]): row["value"]
+        for row in metrics
+        if row["scope"] == "domain" and row["layer"] is None
+    }
+    return {domain: {name: values.get((domain, name)) for name in SHORT} for domain in domains}
 
 
 def _bound_row(domain: str, kernel: str, num_samples: int, terms: "BoundTerms") -> dict[str, Any]:

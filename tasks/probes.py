@@ -63,7 +63,8 @@ def collect_probes(
             totals[domain] += found.num_rows
     schema = pa.schema([*NAMES, *((name, pa.int64()) for name in COUNTED)])
     pq.write_table(pa.Table.from_pylist(counted, schema), out / "probe_counts.parquet")
-    return {"num_samples": totals}
+    by_domain = {domain: {"samples": total} for domain, total in totals.items()}
+    return {"num_samples": totals, "by_domain": by_domain}
 
 
 def _one_by_one(samples: Sources) -> list[tuple[str, str, CorpusSamples | FileSamples]]:

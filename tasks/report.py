@@ -11,8 +11,10 @@ from tasks.step import step
 
 @step("report", version=2, run_name="report")
 def write_report(out: Path, *, warehouse: Artifact, runtime: Runtime) -> dict[str, Any]:
-    """Write report.html (self-contained) and figures/ (PNG and SVG). Costs some ten seconds."""
+    """Write report.html (self-contained) and figures/ (PNG and SVG). Costs some ten seconds.
+
+    The summary has the headline.
+    """
     from reports.page import build_report
 
-    build_report(warehouse.path / WAREHOUSE, out)
-    return {}
+    return {"headline": build_report(warehouse.path / WAREHOUSE, out)}

@@ -80,6 +80,7 @@ def extract_routing(
         if leftover.name not in expected:
             leftover.unlink()
     mean_losses: dict[str, dict[str, float]] = {}
+    told: dict[str, dict[str, float | int]] = {}
     for number, (domain, split) in enumerate(groups):
         path = out / f"{domain}.{split}.npz"
         if not _is_whole(path):
@@ -123,11 +124,19 @@ def extract_routing(
             )
         losses_N = load_routing(path).losses_N
         mean_losses.setdefault(domain, {})[split] = float(losses_N.mean())
+        numbers = told.setdefault(domain, {"samples": 0})
+        numbers["samples"] += len(losses_N)
+        numbers[f"{split} loss"] = float(losses_N.mean())
         report(number + 1, len(groups), domain)
     np.save(out / ROUTER_WEIGHTS, router_weights(model, family))
     norms = {kind: asdict(norm) for kind, norm in weight_norms(checkpoint.path).items()}
     (out / WEIGHT_NORMS).write_text(json.dumps(norms, indent=1), encoding="utf-8")
-    return {"model": describe(model, family), "mean_losses": mean_losses, "device": device}
+    return {
+        "model": describe(model, family),
+        "mean_losses": mean_losses,
+        "device": device,
+        "by_domain": told,
+    }
 
 
 def _token_routing(

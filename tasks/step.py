@@ -43,7 +43,7 @@ from tasks.downloads import inputs_here
 from tasks.local import unchanged
 from tasks.plan import Planned, current_plan
 from tasks.progress import Bar
-from tasks.said import SAID, silence_endings, tell_made
+from tasks.said import BY_DOMAIN, silence_endings, tell_made
 from tasks.submitted import Submission, note
 
 Body = Callable[..., dict[str, Any]]
@@ -148,7 +148,7 @@ class Step:
                 artifacts.draft(*identity, resumable=self.resumable) as out,
             ):
                 summary, started_at = self._compute(out, inputs)
-                words = summary.pop(SAID, None)
+                by_domain = summary.pop(BY_DOMAIN, {})
                 artifact = artifacts.commit(
                     out,
                     step_name=self.name,
@@ -159,7 +159,8 @@ class Step:
                     started_at=started_at,
                     device=summary.pop("device", "cpu"),
                 )
-        tell_made(self.label(inputs), words, (datetime.now(UTC) - started_at).total_seconds())
+        seconds = (datetime.now(UTC) - started_at).total_seconds()
+        tell_made(self.label(inputs), summary, by_domain, seconds)
         return artifact
 
     def reusable(self, key: str, inputs: dict[str, Any]) -> Artifact | None:

@@ -58,7 +58,7 @@ def collect_instructions(
 @step(
     "tuning",
     version=1,
-    run_name="tune {checkpoint.series} {checkpoint.revision} {label}",
+    run_name="tuning {checkpoint.series} {checkpoint.revision} {label}",
     resumable=True,
     loads_model=True,
 )

@@ -93,7 +93,7 @@ def test_samples_and_counts_are_kept_by_domain_and_split(tmp_path, tokenizer):
         "samples": 2,
     }
     assert [row["samples"] for row in counts] == [2, 1, 2]
-    assert summary == {"num_samples": {"math": 3, "code": 2}}
+    assert summary["num_samples"] == {"math": 3, "code": 2}
 
 
 def test_a_domain_with_one_probe_sample_is_refused(tmp_path, tokenizer):
@@ -151,7 +151,7 @@ def test_another_commit_is_another_probe_set(tokenizer):
 def test_samples_of_the_corpus_are_counted_too(tmp_path, root):
     folder = root / "artifacts" / "corpus" / "v1-0"
     folder.mkdir(parents=True)
-    make_corpus.body(folder, corpus=CorpusSpec(modulus=7), runtime=Runtime())
+    make_corpus.body(folder, label=Label("main"), corpus=CorpusSpec(modulus=7), runtime=Runtime())
     corpus = Artifact(step_name="corpus", version=1, fingerprint="0", digest="0")
     samples = {"math": {split: CorpusSamples() for split in ("probe", "validation")}}
     found, counts, _ = collect(tmp_path / "out", samples, corpus=corpus)

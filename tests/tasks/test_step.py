@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from store import artifacts
+from store.identity import Label
 from studies.nano_model import CorpusSpec
 from studies.settings import Runtime
 from tasks import workers
@@ -17,12 +18,13 @@ from tasks.plan import planning
 pytestmark = pytest.mark.usefixtures("root", "prefect_server")
 SPEC = CorpusSpec(modulus=7)
 RUNTIME = Runtime(workers=1)
+MAIN = Label("main")
 
 
 @flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
 def two_steps(spec: CorpusSpec, runtime: Runtime) -> list:
-    corpus = make_corpus.submit(corpus=spec, runtime=runtime)
-    items = make_benchmark_items.submit(corpus=corpus, runtime=runtime)
+    corpus = make_corpus.submit(label=MAIN, corpus=spec, runtime=runtime)
+    items = make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=runtime)
     return [corpus.result(), items.result()]
 
 
@@ -140,7 +142,7 @@ def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
     @flow
     def items_of_a_corpus_that_is_gone():
         samples.unlink()
-        return make_benchmark_items.submit(corpus=corpus, runtime=RUNTIME).result()
+        return make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=RUNTIME).result()
 
     with pytest.raises(ValueError, match=r"samples\.parquet is missing"):
         items_of_a_corpus_that_is_gone()
@@ -153,8 +155,8 @@ def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
 def test_planning_runs_nothing_and_knows_what_is_there(bodies, root):
     def plan():
         with planning() as made:
-            corpus = make_corpus.submit(corpus=SPEC, runtime=RUNTIME)
-            make_benchmark_items.submit(corpus=corpus, runtime=RUNTIME)
+            corpus = make_corpus.submit(label=MAIN, corpus=SPEC, runtime=RUNTIME)
+            make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=RUNTIME)
         return made.counts()
 
     assert plan() == {"corpus": (1, 0), "benchmark-items": (1, 0)}

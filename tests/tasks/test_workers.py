@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from store.identity import Label
 from studies.nano_model import CorpusSpec
 from studies.settings import Runtime
 from tasks import workers
@@ -13,7 +14,12 @@ JOB = workers.Job("tasks.checkpoints", "make_corpus", "corpus", "corpus for a te
 
 def inputs(out, **changes):
     out.mkdir(exist_ok=True)
-    return {"out": out, "corpus": CorpusSpec(modulus=7, **changes), "runtime": Runtime()}
+    return {
+        "out": out,
+        "label": Label("main"),
+        "corpus": CorpusSpec(modulus=7, **changes),
+        "runtime": Runtime(),
+    }
 
 
 def run_until_killed(out):
