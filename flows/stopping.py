@@ -1,4 +1,9 @@
-"""Stop within seconds on Ctrl-C, SIGTERM or SIGHUP, and lose nothing."""
+"""Stop within seconds on Ctrl-C, SIGTERM or SIGHUP, and lose nothing.
+
+Every artifact is either whole or not there, so ending at once is safe. :func:`stoppable` is for the
+command line, which owns its process; :func:`ending_bodies` for a flow that a Prefect worker runs,
+where Prefect turns SIGTERM (cancelled, or the machine is shut down) into an exception.
+"""
 
 import os
 import signal
@@ -13,6 +18,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled
 
 from tasks import workers
@@ -25,9 +31,9 @@ GRACE_SECONDS = 5.0
 def stoppable(say: Callable[[], None]) -> Iterator[None]:
     """End the process with exit code 128 + signal on the first signal.
 
-    Every artifact is either whole or not there, so ending at once is safe. Unwinding instead would
-    not end at all: Prefect's task runner waits for threads that wait for tasks it has cancelled.
-    What is done is to kill the workers and to tell Prefect that the run was cancelled.
+    Unwinding instead would not end at all: Prefect's task runner waits for threads that wait for
+    tasks it has cancelled. What is done is to kill the workers and to tell Prefect that the run was
+    cancelled.
     """
 
     def stop(signal_number: int, _: FrameType | None) -> None:
@@ -51,6 +57,23 @@ def stoppable(say: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_bodies() -> Iterator[None]:
+    """When Prefect ends the run from outside, kill the bodies first and start no others.
+
+    Prefect waits for its tasks before it notes how the run ended, and a body may take hours. Where
+    it still waits when the time is up, the process ends: the Prefect worker sees that, and says so.
+    """
+    try:
+        yield
+    except TerminationSignal:
+        workers.abandon()
+        last_resort = threading.Timer(GRACE_SECONDS, os._exit, (128 + signal.SIGTERM,))
+        last_resort.daemon = True
+        last_resort.start()
+        raise
 
 
 def _cancelled(flow_run_id: UUID) -> None:

@@ -9,6 +9,7 @@ deciding in a thread costs about 40 ms and starts no child when everything is re
 Each worker computes with one thread, so results do not depend on the number of cores.
 """
 
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -32,6 +33,7 @@ SINGLE_THREADED = (
     "NUMBA_NUM_THREADS",
     "RAYON_NUM_THREADS",
 )
+STOPPING = "the run is being stopped; everything already finished is kept"
 
 
 class WorkerDied(RuntimeError):
@@ -102,6 +104,8 @@ def _call_in_pool(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
         return answer.result()
     except BrokenProcessPool as error:
         _drop_pool(pool)
+        if _abandoned:
+            raise WorkerDied(STOPPING) from None
         raise WorkerDied(
             f"the worker process computing {job.label!r} ended without an answer. It was killed, "
             "or the machine ran out of memory; with less memory, lower runtime.workers or "
@@ -144,7 +148,7 @@ def abandon() -> None:
 def _ensure_pool(num_workers: int) -> ProcessPoolExecutor:
     global _pool, _pool_size, _messages
     if _abandoned:
-        raise WorkerDied("the run is being stopped")
+        raise WorkerDied(STOPPING)
     with _lock:
         if _pool is not None and _pool_size != num_workers:
             _pool.shutdown(wait=True)
@@ -188,7 +192,7 @@ def _start(messages: Any) -> None:
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _compute_with_one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _end_with_parent()
 
 
 def _compute_with_one_thread() -> None:
@@ -199,10 +203,24 @@ def _compute_with_one_thread() -> None:
 
 
 def _end_with_parent() -> None:
+    """Die when the parent does, however it does, and whatever this process is busy with.
+
+    A thread that waits for that needs Python's lock, which a native loop may hold for hours. Linux
+    sends SIGKILL when the pipe that only the parent can write to is closed.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+    if sys.platform == "linux":
+        pipe = parent.sentinel
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _call(job: Job, inputs: dict[str, Any]) -> Answer:
