@@ -25,6 +25,7 @@ from flows.kept import prepared
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.runner import task_runner
 from flows.series import OpenSeries, finish, open_series
+from flows.stopping import ending_bodies
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.spec import Series, Study
@@ -45,6 +46,7 @@ from tasks.publish import (
 )
 from tasks.report import write_report
 from tasks.sensitivity import try_settings
+from tasks.shown import showing
 from tasks.uses import recording
 
 
@@ -73,7 +75,7 @@ def study_flow(
 
 def run_study(spec: Study) -> dict[str, str]:
     """Everything a study asks, inside a flow run; returns where the results are."""
-    with recording(spec) as delivered:
+    with ending_bodies(), recording(spec) as delivered, showing(spec):
         made = lay_out(spec)
         finish(made)
         paths = deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
