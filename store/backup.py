@@ -138,11 +138,10 @@ def make_backup(
     destination.parent.mkdir(parents=True, exist_ok=True)
     with uses.gate_open(), _writing(destination) as writer:
         copy = _Copy(writer, destination.parent)
-        databases = sorted(_databases(artifacts.root()))
-        if prefect_database is not None and not (artifacts.root() / "prefect.db").exists():
-            copy.database(prefect_database, "prefect.db")
-        for path in databases:
+        for path in sorted(_databases(artifacts.root())):
             copy.database(path, path.name)
+        if prefect_database is not None and "prefect.db" not in copy.databases:
+            copy.database(prefect_database, "prefect.db")
         for name, dump in (dumps or {}).items():
             copy.file(dump, f"{DUMPS}/{name}")
         copy.lists_and_links()
@@ -158,7 +157,7 @@ def make_backup(
             "with_artifacts": with_artifacts,
             **provenance(),
             "sqlite": sqlite3.sqlite_version,
-            "databases": [path.name for path in databases],
+            "databases": copy.databases,
             "links": copy.links,
             "files": copy.files,
         }
@@ -178,6 +177,7 @@ class _Copy:
         self.scratch = scratch
         self.files: dict[str, dict[str, Any]] = {}
         self.links: dict[str, str] = {}
+        self.databases: list[str] = []
 
     def file(self, path: Path, name: str) -> str:
         """Copy a file as it is; its SHA-256."""
@@ -207,6 +207,7 @@ class _Copy:
             if found != "ok":
                 raise BackupError(f"{path} is damaged: {found}")
             self.file(snapshot, f"{ROOT}/{name}")
+        self.databases.append(name)
 
     def lists_and_links(self) -> None:
         """Copy what refers to artifacts: studies' links, what runs used, the journal."""
