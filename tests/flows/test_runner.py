@@ -1,0 +1,92 @@
+"""The task runner as a setting, and what a task needs to travel to another process."""
+
+import cloudpickle
+import pytest
+from distributed import Client, LocalCluster
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.runner import task_runner
+from store import artifacts
+from store.artifacts import Checkpoint
+from tasks import cluster
+from tasks.checkpoints import make_corpus
+from tasks.downloads import release_checkpoint
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Ask for a task runner by environment variables."""
+    for name in ("TASK_RUNNER", "DASK_ADDRESS", "DASK_WORKERS"):
+        monkeypatch.delenv(f"GROKPATH_{name}", raising=False)
+
+    def ask(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(f"GROKPATH_{name}", value)
+        return task_runner()
+
+    return ask
+
+
+def test_threads_unless_told(asked):
+    assert isinstance(asked(), ThreadPoolTaskRunner)
+    assert isinstance(asked(TASK_RUNNER=""), ThreadPoolTaskRunner)
+
+
+def test_a_cluster_of_our_own_has_one_thread_per_process_and_listens_on_loopback(asked):
+    runner = asked(TASK_RUNNER="dask", DASK_WORKERS="3")
+    assert runner.cluster_kwargs["n_workers"] == 3
+    assert runner.cluster_kwargs["threads_per_worker"] == 1
+    assert runner.cluster_kwargs["host"] == "127.0.0.1"
+    assert runner.cluster_kwargs["dashboard_address"].startswith("127.0.0.1:")
+
+
+def test_a_cluster_that_is_there_is_used(asked):
+    runner = asked(TASK_RUNNER="dask", DASK_ADDRESS="tcp://head:8786")
+    assert runner.address == "tcp://head:8786"
+    assert runner.cluster_class is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"TASK_RUNNER": "ray"}, r"GROKPATH_TASK_RUNNER is 'ray', expected one of threads, dask"),
+        ({"DASK_ADDRESS": "head:8786"}, r"GROKPATH_DASK_ADDRESS is 'head:8786', .* tcp://host:878"),
+        ({"DASK_WORKERS": "0"}, r"GROKPATH_DASK_WORKERS is '0', expected .* at least 1"),
+        ({"DASK_WORKERS": "many"}, r"GROKPATH_DASK_WORKERS is 'many'"),
+    ],
+)
+def test_nonsense_is_one_message(asked, variables, message):
+    with pytest.raises(ValueError, match=message):
+        asked(**{"TASK_RUNNER": "dask", **variables})
+
+
+def test_tasks_travel_by_name(root):
+    assert cloudpickle.loads(cloudpickle.dumps(make_corpus)) is make_corpus
+    travelled = cloudpickle.loads(cloudpickle.dumps(make_corpus.task))
+    assert travelled.cache_policy.step is make_corpus
+    checkpoint = Checkpoint(
+        series="main", step=1, tokens_seen=None, revision="step1", digest="a", location="x"
+    )
+    cloudpickle.loads(cloudpickle.dumps(release_checkpoint)).fn(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def broad():
+    """A Dask cluster whose one worker runs two tasks at once."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as made,
+        Client(made, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def test_a_worker_of_several_threads_is_refused(broad, root):
+    with pytest.raises(ValueError, match="runs 2 tasks at once.*--nthreads 1"):
+        broad.submit(cluster.enter, str(root)).result()
+
+
+def test_outside_of_a_cluster_the_root_stays_what_it_is(root):
+    cluster.enter("/nowhere")
+    assert artifacts.root() == root
