@@ -75,7 +75,7 @@ def broad():
     """A Dask cluster whose one worker runs two tasks at once."""
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
         ) as made,
         Client(made, set_as_default=False) as client,
     ):
@@ -83,7 +83,7 @@ def broad():
 
 
 def test_a_worker_of_several_threads_is_refused(broad, root):
-    with pytest.raises(ValueError, match="runs 2 tasks at once.*--nthreads 1"):
+    with pytest.raises(ValueError, match=r"runs 2 tasks at once.*--nthreads 1"):
         broad.submit(cluster.enter, str(root)).result()
 
 
