@@ -105,7 +105,9 @@ def _mlflow_settings(
             name for host in where.hosts for name in (host, f"{host}:{wanted.mlflow_port}")
         ),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            f"http://{host}:{wanted.mlflow_port}" for host in where.hosts
+            [f"http://{host}:{wanted.mlflow_port}" for host in where.hosts]
+            # As a proxy's pages, which come encrypted.
+            + [f"https://{host}" for host in wanted.allowed_hosts]
         ),
     }
     if credentials is None:
