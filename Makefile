@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY ?= nano
+# Many tests wait for servers and children: one process more than cores, up to four.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 4 ] && echo $$((n + 1)) || echo 4)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study up up-postgres test check fix docs bench clean
@@ -25,7 +27,7 @@ up-postgres: $(READY) ## the same with both servers' data in a PostgreSQL of the
 	@$(BIN)/grokpath up --postgres
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/ruff check .

@@ -39,6 +39,28 @@ os.environ |= {
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 
+LONGEST = (
+    "flows/test_production.py",
+    "flows/test_stopping.py",
+    "flows/test_local.py",
+    "operate/",
+    "deployments/",
+    "cluster/",
+    "flows/",
+)
+"""Files that take minutes come first, or one process would still be at them when others are done."""
+
+
+def pytest_collection_modifyitems(items):
+    """Longest files first; the order inside a file stays."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def rank(item):
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        return min((place[name] for name in LONGEST if path.startswith(name)), default=len(place))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
