@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, wait
 
+from flows.failures import raise_failures
 from store.artifacts import Checkpoint, Tokenizer
 from store.identity import Label
 from studies.settings import Runtime
@@ -84,9 +85,7 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
     return OpenSeries(
         series,
         corpus=corpus,
-        items=make_benchmark_items.submit(
-            label=Label(series.name), corpus=corpus, runtime=runtime
-        ),
+        items=make_benchmark_items.submit(label=Label(series.name), corpus=corpus, runtime=runtime),
         pretraining=pretraining,
         loss_curve=keep_loss_curve.submit(
             label=Label(series.name), pretraining=pretraining, runtime=runtime
@@ -98,15 +97,11 @@ def finish(made: Any) -> None:
     """Wait for every future among values, so that a failure costs only what hangs on it; raise it.
 
     What hangs on a failed task never starts, so its own state says nothing: the failure itself is
-    what is raised.
+    what is raised (:mod:`flows.failures`).
     """
     futures = list(_futures(made))
     wait(futures)
-    for future in futures:
-        state = future.state
-        waited_in_vain = state.name == "NotReady"
-        if state.is_failed() or state.is_crashed() or not (state.is_final() or waited_in_vain):
-            future.result()  # not final: the task runner itself gave up, and says why
+    raise_failures(futures)
 
 
 def _futures(value: Any) -> list[PrefectFuture[Any]]:

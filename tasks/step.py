@@ -46,8 +46,17 @@ from tasks.progress import Bar
 from tasks.said import BY_DOMAIN, silence_endings, tell_made
 from tasks.submitted import Submission, note
 
+_IN_STEP = "in the step: "
+
 Body = Callable[..., dict[str, Any]]
 Check = Callable[[Artifact, dict[str, Any]], bool]
+
+
+def failed_step(error: BaseException) -> str | None:
+    """Which run of a step raised this: its speaking name; None when it was no step."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    named = (note.removeprefix(_IN_STEP) for note in notes if note.startswith(_IN_STEP))
+    return next(named, None)
 
 
 @dataclass
@@ -193,6 +202,7 @@ class Step:
         try:
             yield
         except BaseException as error:
+            error.add_note(f"{_IN_STEP}{self.label(inputs)}")
             seconds = round(time.monotonic() - began, 3)
             journal.note(
                 "failed", **about, seconds=seconds, error=f"{type(error).__name__}: {error}"
