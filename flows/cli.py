@@ -25,6 +25,7 @@ from flows.costs import known_gpu, print_costs, print_gpus
 from flows.keep import add_keep_commands
 from flows.operate import add_operating_commands
 from flows.reference import add_reference_commands
+from flows.watching import add_watch_command
 
 if TYPE_CHECKING:
     from studies.spec import Study
@@ -271,9 +272,11 @@ def _friendly(verbose: bool = False) -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    """What to do about an error of the system itself."""
-    if not isinstance(error, OSError):
+    """What to do about an error of the system itself, or of one in a step."""
+    causes = [one for one in (error, *getattr(error, "causes", ())) if isinstance(one, OSError)]
+    if not causes:
         return ""
+    error = causes[0]
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "\nfree some space and run again; everything finished so far is kept"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
@@ -372,6 +375,7 @@ def _cell(value: Any) -> str:
 add_reference_commands(app, out, _friendly, _quiet_prefect)
 add_operating_commands(app, out, _friendly)
 add_keep_commands(app, out, _friendly, _quiet_prefect)
+add_watch_command(app, out, _friendly, _quiet_prefect, _load, _say_stopping)
 
 
 if __name__ == "__main__":
