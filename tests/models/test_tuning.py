@@ -126,12 +126,15 @@ def test_a_dense_model_can_be_tuned(samples, tmp_path):
         vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, initializer_range=0.3,
     )  # fmt: skip
-    spec = SPEC.model_copy(update={"epochs": 10, "targets": ("q_proj", "down_proj")})
-    model = Qwen3ForCausalLM(config)
+    spec = SPEC.model_copy(update={"epochs": 20, "targets": ("q_proj", "down_proj")})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(config)
     result = tune(
         model, family_of("qwen3"), *samples, spec, base="c0ffee", name="dense", out=tmp_path
     )
-    assert result.losses_S[-3:].mean() < result.losses_S[:3].mean()
+    a_third = len(result.losses_S) // 3  # batches differ, so single losses say little
+    assert result.losses_S[-a_third:].mean() < result.losses_S[:a_third].mean()
 
 
 # ---------------------------------------------------------------- the same and not the same
