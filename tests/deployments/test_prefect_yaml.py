@@ -1,5 +1,7 @@
 """The deployments as a user makes them: `prefect deploy --all` against a real server."""
 
+import re
+import shlex
 from pathlib import Path
 
 import httpx
@@ -112,3 +114,25 @@ def test_every_study_that_a_deployment_names_ships():
     content = yaml.safe_load(Path(CHECKOUT, FILE).read_text())
     named = {d["parameters"]["study"] for d in content["deployments"] if d["parameters"]}
     assert named <= set(shipped_studies())
+
+
+def test_what_the_guide_says_can_be_done_as_it_stands(deployed, tmp_path):
+    home, api = deployed
+    guide = Path(CHECKOUT, "docs", "schedule.md").read_text()
+    (content,) = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(content)
+    blocks = re.findall(r"```sh\n(.*?)```", guide, flags=re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert {command[0] for command in commands} == {"prefect"}
+    for command in commands:
+        prefect(home, api, *(str(mine) if word == mine.name else word for word in command[1:]))
+    made = by_name(api)
+    assert set(made) == NAMES | {"watch/mine", "study/mine"}
+    assert [s["active"] for s in made["watch/mine"]["schedules"]] == [True]
+    assert made["study/mine"]["parameters"]["changes"] == {"pathways": {"threshold": 0.6}}
+    runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    changed = [run["parameters"] for run in runs if run["parameters"].get("study") == "smoke"]
+    assert {"study": "smoke", "changes": {"pathways": {"threshold": 0.6}}} in changed
+    table = set(re.findall(r"`((?:study|watch|pretrain|frozen-router)/[\w-]+)`", guide))
+    assert table == NAMES
