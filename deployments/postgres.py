@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from deployments.guard import as_user
+from deployments.guard import UP_PID, as_user
 from deployments.safety import kept_secret
 
 DATABASES = {"prefect": "grokpath_prefect", "mlflow": "grokpath_mlflow"}
@@ -82,6 +82,7 @@ def our_server(root: Path, log: Path) -> Iterator[Server]:
             stdout=file,
             stderr=file,
             cwd=Path(__file__).parents[1],
+            env={**os.environ, "GROKPATH_ROOT": str(root), UP_PID: str(os.getpid())},
             start_new_session=True,
         )
     server = Server("127.0.0.1", port, USER, password, process)
