@@ -17,7 +17,10 @@ from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
 from tasks.workers import report
 
-SHORT = ("pathway_distance", "pathway_consistency_median")
+SHORT = {
+    "pathway_distance": "pathway distance",
+    "pathway_consistency_median": "median pathway consistency",
+}
 GLOBAL_PAIRS = 20_000
 """At most, over the samples of all domains: all pairs of four domains cost more than the rest."""
 
@@ -108,7 +111,10 @@ def _in_short(metrics: list[dict[str, Any]], domains: list[str]) -> dict[str, di
         for row in metrics
         if row["scope"] == "domain" and row["layer"] is None
     }
-    return {domain: {name: values.get((domain, name)) for name in SHORT} for domain in domains}
+    return {
+        domain: {title: values.get((domain, name)) for name, title in SHORT.items()}
+        for domain in domains
+    }
 
 
 def _bound_row(domain: str, kernel: str, num_samples: int, terms: "BoundTerms") -> dict[str, Any]:

@@ -5,15 +5,14 @@ in the artifact; its files hold every number. The table is attached to the task 
 page of a run with hundreds of tasks nobody would find anything else.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
+
+from tasks.pages import as_table, on_task_run
 
 BY_DOMAIN = "by_domain"
 Numbers = Mapping[str, Any]
@@ -88,10 +87,7 @@ def _attach_table(context: TaskRunContext, label: str, by_domain: Mapping[str, N
         {"domain": domain, **{name: number(value) for name, value in numbers.items()}}
         for domain, numbers in by_domain.items()
     ]
-    table = ArtifactCreate(
-        type="table", description=label, data=json.dumps(rows), task_run_id=context.task_run.id
-    )
     try:
-        get_client(sync_client=True).create_artifact(table)
+        on_task_run(context, description=label, **as_table(rows))
     except Exception as error:  # the numbers are in the log and in the artifact's files
         get_run_logger().debug("no table on this page: %s", error)

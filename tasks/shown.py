@@ -18,17 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
 from prefect.logging import get_run_logger
 
 from store.addresses import is_server, run_file, run_page
 from store.artifacts import Artifact
 from studies.spec import Study
+from tasks.pages import as_table, on_flow_run
 from tasks.publish import FIGURES, REPORT, WAREHOUSE, delivered, tracking_destination
 from tasks.submitted import Ending, Submission, submissions
 
@@ -37,10 +32,14 @@ MAX_LISTED = 20
 """Steps that are named one by one; the table has all of them."""
 MAX_MESSAGE = 300
 CORRELATIONS = """
-    SELECT series, domain, monitor, n, pearson, spearman, detrended_spearman, detrended_p,
-      detrended_p_holm, verdict
-    FROM correlation_table JOIN series USING (series)
-    WHERE "window" = 'after_onset' AND role = 'main'
+    SELECT t.domain, t.monitor, t.n, t.pearson, t.spearman, t.detrended_p_holm AS p_detrended,
+      t.verdict, t.series
+    FROM correlation_table t
+    JOIN series USING (series)
+    JOIN domains USING (domain)
+    LEFT JOIN monitors ON monitors.title = t.monitor
+    WHERE t."window" = 'after_onset' AND role = 'main'
+    ORDER BY coalesce(monitors.family, '') <> 'paper', monitors.rowid, t.monitor, domains.position
 """
 WORST_FIRST = (Ending.failed, Ending.missing, Ending.made, Ending.reused)
 MARKS = {
@@ -152,19 +151,12 @@ def _show_complete(study: Study, asked: Sequence[Submission]) -> None:
     _show_summary(study, parts)
     _show_correlations(study, made["warehouse"].path / WAREHOUSE)
     _show_figures(study, place)
-    if place.server is not None:
-        create_link_artifact(
-            key=key_of(study.name, "report"),
-            link=place.report_page(),
-            link_text="Report",
-            description="The report, as a page of the study's run in MLflow.",
-        )
-    else:
-        create_markdown_artifact(
-            key=key_of(study.name, "report"),
-            markdown=f"The report is a file: `{delivered(study.name, REPORT)}`",
-            description="Where the report is.",
-        )
+    on_flow_run(
+        key=key_of(study.name, "report"),
+        type="markdown",
+        data=place.report_link(),
+        description=f"Where the report of {study.name} is.",
+    )
 
 
 class _Place:
@@ -206,17 +198,18 @@ class _Place:
 
 
 def _show_matrix(study: Study, asked: Sequence[Submission]) -> None:
-    create_table_artifact(
+    on_flow_run(
         key=key_of(study.name, "completeness"),
-        table=completeness(asked),
+        **as_table(completeness(asked)),
         description=f"Checkpoints of {study.name} and how each step of them ended.",
     )
 
 
 def _show_summary(study: Study, parts: list[str]) -> None:
-    create_markdown_artifact(
+    on_flow_run(
         key=key_of(study.name, "summary"),
-        markdown="\n\n".join(parts),
+        type="markdown",
+        data="\n\n".join(parts),
         description=f"What came of {study.name}, where it is, what was made and what reused.",
     )
 
@@ -228,9 +221,9 @@ def _show_correlations(study: Study, warehouse: Path) -> None:
         {name: "-" if value is None else value for name, value in row.items()}
         for row in query(warehouse, CORRELATIONS).to_pylist()
     ]
-    create_table_artifact(
+    on_flow_run(
         key=key_of(study.name, "correlations"),
-        table=rows,
+        **as_table(rows),
         description="Monitors against accuracy over the checkpoints from the onset of its rise on, "
         "main series. Trust the detrended columns: two trends correlate whether they have to do "
         "with each other or not.",
@@ -241,9 +234,10 @@ def _show_figures(study: Study, place: _Place) -> None:
     for name, title in MAIN_FIGURES.items():
         address = place.figure(name)
         if address is not None:
-            create_image_artifact(
-                image_url=address,
+            on_flow_run(
                 key=key_of(study.name, name),
+                type="image",
+                data=address,
                 description=f"{title} over training steps; solid: main, dashed: control.",
             )
 
