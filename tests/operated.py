@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.servers import SECONDS_TO_START, environment, free_port, running
+from tests.servers import environment, free_port, running
+
+SECONDS_TO_START = 300.0
 
 UP = "Ctrl-C ends everything"
 """What `grokpath up` prints last, once all is healthy and registered."""
@@ -26,7 +28,7 @@ class Up:
     root: Path
     prefect: str
     mlflow: str
-    process: subprocess.Popen
+    process: "subprocess.Popen[bytes]"
     log: Path
 
     def family(self) -> list[psutil.Process]:
