@@ -5,10 +5,12 @@ ends only the first of them leaves orphans. So a guard adopts whatever its comma
 watches the process of `grokpath up` (GROKPATH_UP_PID), and on a signal or on the end of either of
 the two asks the command to stop, waits, and kills what is left.
 
-    python -m deployments.guard [--as GROUP] [--outlast GROUP] [--pool NAME] COMMAND...
+    python -m deployments.guard [--as GROUP] [--outlast GROUP] [--children-first] [--pool NAME]
+                                [--user USER] [--stop SIGINT] COMMAND...
 
 `--as` and `--outlast` give an order: a guard that outlasts a group stops after all in that group
-have. `--pool` waits with the command until the Prefect server has that work pool.
+have. `--children-first` is for workers: their flow runs are stopped before them. `--pool` waits
+with the command until the Prefect server has that work pool.
 """
 
 import argparse
@@ -31,10 +33,14 @@ import psutil
 from deployments.answers import answers
 
 UP_PID = "GROKPATH_UP_PID"
-ORDER_SECONDS = 8.0
+ORDER_SECONDS = 14.0
 """So long a group is waited for."""
 GRACE_SECONDS = 6.0
 """So long the command may take to stop by itself."""
+CHILDREN_SECONDS = 6.0
+"""And so long its children, where they are to stop before it."""
+NOTE_SECONDS = 0.5
+"""So long the command may take to note that they have."""
 STOPS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 _LIBC = ctypes.CDLL(None)
@@ -46,7 +52,7 @@ def main() -> None:
     asked = _arguments()
     process_control(_PR_SET_CHILD_SUBREAPER, 1)
     held = _hold(asked.group) if asked.group else None
-    guard = Guard(asked.outlast, STOPS[asked.stop])
+    guard = Guard(asked.outlast, STOPS[asked.stop], asked.children_first)
     guard.watch()
     if asked.pool:
         _wait_for_pool(asked.pool)
@@ -61,8 +67,11 @@ def main() -> None:
 class Guard:
     """The command, and what ends it."""
 
-    def __init__(self, outlast: str | None, stop_signal: signal.Signals) -> None:
+    def __init__(
+        self, outlast: str | None, stop_signal: signal.Signals, children_first: bool
+    ) -> None:
         self._outlast, self._stop_signal = outlast, stop_signal
+        self._children_first = children_first
         self._child: int | None = None
         self._stopping = threading.Event()
 
@@ -117,6 +126,8 @@ class Guard:
         self._stopping.set()
         if self._outlast:
             _outlast(self._outlast)
+        if self._children_first and self._child:
+            _stop_children(self._child)
         try:
             os.kill(self._child or 0, self._stop_signal)
         except ProcessLookupError:
@@ -161,6 +172,22 @@ def _outlast(group: str) -> None:
     os.close(file)
 
 
+def _stop_children(pid: int) -> None:
+    """Stop the flow runs of a worker, which notes how they ended while it still lives."""
+    try:
+        children = psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return
+    for process in children:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(children, timeout=CHILDREN_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    if children:
+        time.sleep(NOTE_SECONDS)
+
+
 def _group_file(group: str) -> Path:
     return Path(os.environ["GROKPATH_ROOT"]) / "locks" / f"up-{group}.lock"
 
@@ -176,6 +203,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--outlast")
     parser.add_argument("--pool")
     parser.add_argument("--user")
+    parser.add_argument("--children-first", action="store_true")
     parser.add_argument("--stop", choices=STOPS, default="SIGTERM")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     return parser.parse_args()
