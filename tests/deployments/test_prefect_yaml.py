@@ -123,11 +123,14 @@ def test_what_the_guide_says_can_be_done_as_it_stands(deployed, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(content)
     blocks = re.findall(r"```sh\n(.*?)```", guide, flags=re.DOTALL)
-    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines]
     assert {command[0] for command in commands} == {"prefect"}
+    meant = {mine.name: str(mine), "SCHEDULE_ID": by_name(api)["study/nano"]["schedules"][0]["id"]}
     for command in commands:
-        prefect(home, api, *(str(mine) if word == mine.name else word for word in command[1:]))
+        prefect(home, api, *(meant.get(word, word) for word in command[1:]))
     made = by_name(api)
+    assert not any(one["active"] for one in made["study/nano"]["schedules"])
     assert set(made) == NAMES | {"watch/mine", "study/mine"}
     assert [s["active"] for s in made["watch/mine"]["schedules"]] == [True]
     assert made["study/mine"]["parameters"]["changes"] == {"pathways": {"threshold": 0.6}}
@@ -136,3 +139,11 @@ def test_what_the_guide_says_can_be_done_as_it_stands(deployed, tmp_path):
     assert {"study": "smoke", "changes": {"pathways": {"threshold": 0.6}}} in changed
     table = set(re.findall(r"`((?:study|watch|pretrain|frozen-router)/[\w-]+)`", guide))
     assert table == NAMES
+
+
+def test_a_schedule_added_to_a_deployment_of_ours_is_replaced_as_the_guide_warns(deployed):
+    home, api = deployed
+    prefect(home, api, "deployment", "schedule", "create", "study/smoke", "--interval", "600")
+    assert len(by_name(api)["study/smoke"]["schedules"]) == 2
+    prefect(home, api, "deploy", "--name", "smoke", "--prefect-file", FILE)
+    assert [one["slug"] for one in by_name(api)["study/smoke"]["schedules"]] == ["daily"]
