@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from store.data_sets import DataSet, data_sets
 from store.warehouse import query
 
 MAX_PARAM_LENGTH = 500
@@ -41,11 +42,21 @@ CHECKPOINTS = """
     SELECT checkpoints.*, series.role FROM checkpoints JOIN series USING (series)
     ORDER BY series.position, step
 """
+# `part` is what a number was measured on, as in store/data_sets.py. The consistency that is held
+# against accuracy is the median; searches find it under the plain name too.
 CHECKPOINT_METRICS = """
-    SELECT series, step, monitor || '_' || domain AS name, value FROM curves
-    WHERE value IS NOT NULL
+    WITH named AS (
+        SELECT series, step, domain, monitor, value FROM curves WHERE value IS NOT NULL
+        UNION ALL
+        SELECT series, step, domain, 'pathway_consistency', value FROM curves
+        WHERE value IS NOT NULL AND monitor = 'pathway_consistency_median'
+    )
+    SELECT series, step, domain, monitor || '_' || domain AS name, value,
+      CASE monitor WHEN 'accuracy' THEN benchmark WHEN 'validation_loss' THEN 'validation'
+        ELSE 'probe' END AS part
+    FROM named LEFT JOIN domains USING (domain)
     UNION ALL
-    SELECT series, step, benchmark || '_' || metric, value FROM benchmark_scores
+    SELECT series, step, domain, benchmark || '_' || metric, value, benchmark FROM benchmark_scores
     ORDER BY series, step, name
 """
 
@@ -57,6 +68,7 @@ class Point:
     name: str
     value: float
     step: int
+    measured_on: DataSet | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,10 @@ def study_points(database: Path) -> list[Point]:
 def checkpoint_mirrors(database: Path) -> list[CheckpointMirror]:
     """Every checkpoint of every series, in order."""
     points: dict[tuple[str, int], list[Point]] = {}
+    known = data_sets(database)
     for row in query(database, CHECKPOINT_METRICS).to_pylist():
-        points.setdefault((row["series"], row["step"]), []).append(_point(row))
+        measured_on = known.get((row["series"], row["domain"], row["part"]))
+        points.setdefault((row["series"], row["step"]), []).append(_point(row, measured_on))
     return [
         CheckpointMirror(
             title=f"{row['series']}-step{row['step']}",
@@ -123,8 +137,8 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^/\w.\- :]", "_", name)
 
 
-def _point(row: Mapping[str, Any]) -> Point:
-    return Point(safe_name(row["name"]), row["value"], row["step"])
+def _point(row: Mapping[str, Any], measured_on: DataSet | None = None) -> Point:
+    return Point(safe_name(row["name"]), row["value"], row["step"], measured_on)
 
 
 def _checkpoint_params(row: Mapping[str, Any]) -> dict[str, str]:

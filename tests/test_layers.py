@@ -32,11 +32,16 @@ MAY_IMPORT = {
 }
 DOORS = {
     "duckdb": {"store/warehouse.py"},
-    "mlflow": {"store/tracking.py", "deployments/mlflow_server.py"},
+    "mlflow": {
+        *(f"store/{name}.py" for name in ("tracking", "telling", "unreachable")),
+        "deployments/mlflow_server.py",
+    },
     "lm_eval": {
         f"evals/{name}.py"
         for name in ("catalog", "checks", "harness", "kept_tasks", "tasks/dart_math/grading")
     },
+    "distributed": {"flows/dask_runner.py", "tasks/cluster.py"},
+    "fsspec": {"store/shared.py"},
     "peft": {"models/adapters.py"},
     "datasets": {"hub/streams.py", "evals/harness.py"},
     "huggingface_hub": {"hub/connection.py"},

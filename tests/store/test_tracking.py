@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from store import tracking
+from store import tracking, unreachable
 from store.mirror import safe_name, study_params
 from store.tracking import FINGERPRINT_TAG, STUDY_RUN_TAG, MlflowClient, exists, export
 from store.warehouse import build, query
@@ -288,7 +288,7 @@ def test_a_store_that_is_whole_but_cannot_be_used_is_not_to_be_moved_away() -> N
         connection.execute("PRAGMA query_only = ON")
         with pytest.raises(sqlite3.OperationalError) as caught:
             connection.execute("CREATE TABLE mine (a)")
-    message = str(tracking._explained("sqlite:////data/mlflow.db", caught.value))
+    message = str(unreachable.explained("sqlite:////data/mlflow.db", caught.value))
     assert message.startswith("/data/mlflow.db cannot be used as an MLflow store (attempt to write")
     assert "move it away" not in message
 
@@ -312,7 +312,7 @@ def test_a_tracking_uri_of_an_unknown_scheme_is_refused(
 
 def test_a_missing_database_driver_is_named(tmp_path: Path) -> None:
     error = ModuleNotFoundError("No module named 'driver'", name="driver")
-    message = str(tracking._explained("mysql://someone:secret@host/db", error))
+    message = str(unreachable.explained("mysql://someone:secret@host/db", error))
     assert message.startswith("mysql://host/db needs the Python package 'driver'")
 
 

@@ -1,0 +1,77 @@
+"""What is wrong with an MLflow store that cannot be used, and what to do, in one message."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+from sqlalchemy.exc import SQLAlchemyError
+
+from store.addresses import is_server, redacted
+
+STORES = "http://, https://, sqlite:///, postgresql://, mysql:// or mssql://"
+# SQLite says these of a file that is no store or a damaged one; of a locked or full one, others.
+BROKEN_FILE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# The one telling phrase in what the HTTP library says of a request that failed.
+WHY = re.compile(
+    r"(?<=\] )[A-Za-z][\w ]+|timed out|too many \d+ error responses|error code \d+"
+    r"|response body was not in a valid JSON format"
+)
+
+
+@contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Turn reports of a store that cannot be used into errors that say what to do.
+
+    MLflow's own error for an unknown scheme cannot be unpickled, so no other process may meet it.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ModuleNotFoundError) as error:
+        told = explained(uri, error)
+        if told is None:
+            raise
+        raise told from None
+
+
+def explained(uri: str, error: Exception) -> Exception | None:
+    """The error to raise instead, None for one that has nothing to do with reaching the store."""
+    shown = redacted(uri)
+    if isinstance(error, UnsupportedModelRegistryStoreURIException):
+        return ValueError(
+            f"{shown} names no MLflow store; expected a URI that starts with {STORES}: correct "
+            "MLFLOW_TRACKING_URI, or unset it to use the embedded store"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return ValueError(
+            f"{shown} needs the Python package {error.name!r}, which is not installed; install it "
+            "or use another MLflow store"
+        )
+    # Within a session MLflow wraps what the database says, SQL and all.
+    cause = error.__cause__ if isinstance(error, MlflowException) else error
+    if isinstance(cause, SQLAlchemyError | sqlite3.Error):
+        return _unusable(shown, getattr(cause, "orig", None) or cause)
+    if is_server(uri) and "API request to" in str(error):
+        found = WHY.search(str(error))
+        return ConnectionError(
+            f"{shown} does not answer as an MLflow server "
+            f"({found[0] if found else 'no valid answer'}); start it, correct "
+            "MLFLOW_TRACKING_URI, or unset it to use the embedded store, then export again"
+        )
+    return None
+
+
+def _unusable(shown: str, error: BaseException) -> ValueError:
+    """What to do about a database, given its driver's error."""
+    path, reason = shown.removeprefix("sqlite:///"), str(error).partition("\n")[0]
+    if getattr(error, "sqlite_errorcode", -1) & 0xFF in BROKEN_FILE:
+        return ValueError(
+            f"{path} is not a readable MLflow store ({reason}); move it away and run again, "
+            "everything in it can be exported again"
+        )
+    return ValueError(
+        f"{path} cannot be used as an MLflow store ({reason}); mend that or correct "
+        "MLFLOW_TRACKING_URI, then run again"
+    )
