@@ -71,6 +71,7 @@ def our_server(root: Path, log: Path) -> Iterator[Server]:
     data = folder / "data"
     programs = programs_for(data)
     folder.mkdir(mode=0o711, exist_ok=True)
+    (root / "locks").mkdir(exist_ok=True)  # its guard waits there for who uses it
     password = kept_secret(folder / "password")
     if not (data / "PG_VERSION").exists():
         _make(programs, data, password, user)
