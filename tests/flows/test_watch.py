@@ -209,6 +209,14 @@ def test_a_folder_that_is_still_empty_is_no_failure(prefect_server, root, tmp_pa
     assert "no complete checkpoint yet" in state.message
 
 
+def test_a_single_checkpoint_waits_for_the_second(prefect_server, root, tmp_path):
+    file = write_study(tmp_path, (0,))
+    state = watch_flow(str(file), return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "NothingYet")
+    assert state.message == "series main has 1 complete checkpoint by now; 2 are needed"
+    assert count() == 0
+
+
 def test_a_plan_and_a_run_agree_about_what_is_gone(study, tmp_path):
     shutil.rmtree(tmp_path / "checkpoints" / "step10-tokens10K")
     plan = plan_study(load_study(study))
