@@ -28,7 +28,7 @@ from tests.servers import CHECKOUT, prefect, prefect_at, worker_of
 
 GUIDE = CHECKOUT / "docs" / "watch.md"
 LAST = 30
-SECONDS_TO_END = 300.0
+SECONDS_TO_END = 480.0
 
 
 def train(folder: Path, measured: Callable[[], list[int]], stop: threading.Event) -> None:
@@ -109,6 +109,7 @@ def measured_events(api):
     return sorted(int(event["resource"]["grokpath.step"]) for event in found["events"])
 
 
+@pytest.mark.timeout(900)
 def test_a_training_run_is_followed_and_an_automation_acts(tmp_path, root):
     study = write_study(tmp_path / "study", (0, 10))
     home, stop = tmp_path / "prefect", threading.Event()
