@@ -180,7 +180,11 @@ def find(step_name: str, version: int, fingerprint: str) -> Artifact | None:
 
 def load(folder: Path) -> Artifact:
     """Reference to the artifact in a folder, without checking its files."""
-    record = read_record(folder)
+    return reference(read_record(folder))
+
+
+def reference(record: dict[str, Any]) -> Artifact:
+    """Reference to the artifact that a record is of."""
     return Artifact(**{name: record[name] for name in Artifact.model_fields})
 
 
@@ -190,13 +194,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def verify(folder: Path) -> list[str]:
-    """What is wrong with an artifact; an empty list when every byte is as recorded."""
+def verify(folder: Path, place: Path | None = None) -> list[str]:
+    """What is wrong with an artifact; an empty list when every byte is as recorded.
+
+    One that is on its way lies elsewhere than at its `place`.
+    """
     try:
         record = read_record(folder)
         expected: dict[str, str] = record["files"]
         sealed = record["seal"] == _seal(record) and record["digest"] == files_digest(expected)
-        named = folder == folder_of(*(record[k] for k in ("step_name", "version", "fingerprint")))
+        named = (place or folder) == folder_of(
+            *(record[k] for k in ("step_name", "version", "fingerprint"))
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{RECORD} is missing or unreadable ({type(error).__name__})"]
     found = {_relative(file, folder) for file in _data_files(folder)}
@@ -310,15 +319,19 @@ def commit(
         **provenance(),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    settle(folder, artifact.path)
+    return artifact
+
+
+def settle(folder: Path, final: Path) -> None:
+    """Put a whole draft in its place, so that it survives a crash from then on."""
     for file in [*_data_files(folder), folder / RECORD]:
         _sync(file)
     _sync(folder)
-    final = artifact.path
     if final.exists():  # damaged and found so after the cache was asked
         discard(final)
     folder.rename(final)
     _sync(final.parent)
-    return artifact
 
 
 def all_artifacts() -> Iterator[Path]:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store import artifacts
+from store import artifacts, shared
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import fingerprint
 
@@ -29,7 +29,9 @@ class Planned:
     checkpoint: Checkpoint | None
     artifact: Artifact | None
     inputs: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What it would be given: artifacts, or what is planned in their place."""
+    """What it would be given: artifacts that are here, or what is planned in their place."""
+    is_here: bool = True
+    """Whether the artifact, if there is one, is on this machine: it may be in the shared store."""
 
     def result(self) -> Artifact | None:
         """The artifact, when it is there; stands in for a future's result."""
@@ -45,17 +47,20 @@ class Plan:
     def look_up(self, step: "Step", inputs: dict[str, Any]) -> Planned:
         """Note one step."""
         resolved = _resolve(inputs)
-        artifact = None
+        artifact, is_here = None, True
         if not _has_missing(resolved):
             key = fingerprint(step.name, step.version, resolved)
             try:
                 artifact = artifacts.find(step.name, step.version, key)
             except artifacts.DamagedArtifact:
                 artifact = None  # it will be made again
+            if artifact is None and step.still_holds is None:
+                artifact, is_here = shared.known(step.name, step.version, key), False
         if artifact and step.still_holds and not _holds(step.still_holds, artifact, resolved):
             artifact = None
         checkpoint = inputs.get("checkpoint")
-        planned = Planned(step.name, step.label(inputs), checkpoint, artifact, resolved)
+        given = _resolve(inputs, only_here=True)
+        planned = Planned(step.name, step.label(inputs), checkpoint, artifact, given, is_here)
         self.entries.append(planned)
         return planned
 
@@ -101,13 +106,13 @@ def _holds(check: "Check", artifact: Artifact, inputs: dict[str, Any]) -> bool:
         return False  # what cannot be asked counts as to be run; the run says what is wrong
 
 
-def _resolve(value: Any) -> Any:
+def _resolve(value: Any, *, only_here: bool = False) -> Any:
     if isinstance(value, Planned):
-        return value.artifact or value
+        return value if only_here and not value.is_here else value.artifact or value
     if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
+        return {key: _resolve(item, only_here=only_here) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_resolve(item) for item in value]
+        return [_resolve(item, only_here=only_here) for item in value]
     return value
 
 

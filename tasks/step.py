@@ -33,7 +33,7 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from store import artifacts, journal, uses
+from store import artifacts, journal, shared, uses
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
 from studies.settings import Runtime
@@ -148,26 +148,44 @@ class Step:
         key = fingerprint(self.name, self.version, inputs)
         identity = (self.name, self.version, key)
         with artifacts.locked(*identity):
-            made = self.reusable(key, inputs)
+            made = self._found(key, inputs)
             if made is not None:  # another run made it while this one waited
-                self.tell_reused(inputs)
                 return made
-            with (
-                self._noted(artifacts.name_of(*identity), inputs),
-                artifacts.draft(*identity, resumable=self.resumable) as out,
-            ):
-                summary, started_at = self._compute(out, inputs)
-                by_domain = summary.pop(BY_DOMAIN, {})
-                artifact = artifacts.commit(
-                    out,
-                    step_name=self.name,
-                    version=self.version,
-                    fingerprint=key,
-                    inputs=identities(inputs),
-                    summary=summary,
-                    started_at=started_at,
-                    device=summary.pop("device", "cpu"),
-                )
+            with shared.locked(*identity):
+                made = self._found(key, inputs)
+                return made if made is not None else self._make(key, inputs)
+
+    def _found(self, key: str, inputs: dict[str, Any]) -> Artifact | None:
+        """The artifact, if it is here or in the shared store; then it is in both."""
+        made = self.reusable(key, inputs)
+        if made is None and shared.fetch(self.name, self.version, key):
+            made = self.reusable(key, inputs)
+        if made is None:
+            return None
+        if shared.lacks(made):  # an earlier run could not reach the store
+            shared.upload(made)
+        self.tell_reused(inputs)
+        return made
+
+    def _make(self, key: str, inputs: dict[str, Any]) -> Artifact:
+        identity = (self.name, self.version, key)
+        with (
+            self._noted(artifacts.name_of(*identity), inputs),
+            artifacts.draft(*identity, resumable=self.resumable) as out,
+        ):
+            summary, started_at = self._compute(out, inputs)
+            by_domain = summary.pop(BY_DOMAIN, {})
+            artifact = artifacts.commit(
+                out,
+                step_name=self.name,
+                version=self.version,
+                fingerprint=key,
+                inputs=identities(inputs),
+                summary=summary,
+                started_at=started_at,
+                device=summary.pop("device", "cpu"),
+            )
+        shared.upload(artifact)
         seconds = (datetime.now(UTC) - started_at).total_seconds()
         tell_made(self.label(inputs), summary, by_domain, seconds)
         return artifact
@@ -177,7 +195,8 @@ class Step:
         try:
             artifact = artifacts.find(self.name, self.version, key)
             if artifact is None or self.still_holds is None or self.still_holds(artifact, inputs):
-                if artifact is not None and not artifacts.agreeing_result(artifact):
+                told = artifact is not None and artifacts.agreeing_result(artifact)
+                if artifact is not None and (not told or shared.lacks(artifact)):
                     (artifact.path / artifacts.RESULT).unlink(missing_ok=True)
                 return artifact
             reason = f"{artifact.path}: what it stands for is gone"

@@ -32,7 +32,7 @@ class Revisions:
         """
         from hub.repositories import RevisionFiles
 
-        if checkpoint.pinned is not None:
+        if checkpoint.pinned is not None and checkpoint.pinned.path.is_dir():
             text = (checkpoint.pinned.path / PINNED).read_text(encoding="utf-8")
             return RevisionFiles.model_validate_json(text)
         key = str(checkpoint.repository), checkpoint.revision

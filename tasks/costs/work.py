@@ -55,7 +55,7 @@ class Estimates:
         self.notes: list[str] = []
         corpora = [entry for entry in plan.entries if entry.step_name == "corpus"]
         self.shapes = Shapes(study, corpora, revisions, self.note)
-        scored = [entry.artifact for entry in plan.entries if entry.step_name == "benchmarks"]
+        scored = [e.artifact for e in plan.entries if e.step_name == "benchmarks" and e.is_here]
         self._scored = [artifact for artifact in scored if artifact is not None]
         self._documents: dict[str, int] | None = None
 

@@ -1,0 +1,295 @@
+"""The shared store, on an S3 server and on a folder: two roots stand for two machines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from store import artifacts, shared, shared_locks
+from tests.object_store import s3_server
+from tests.servers import CHECKOUT, free_port
+
+NAME = ("routing", 3, "0123456789abcdef0123")
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with s3_server() as env:
+        yield env
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request, tmp_path, monkeypatch):
+    """Address of an empty store, also in the environment."""
+    if request.param == "file":
+        address = f"file://{tmp_path}/store"
+    else:
+        for name, value in request.getfixturevalue("s3").items():
+            monkeypatch.setenv(name, value)
+        address = f"s3://shared/{tmp_path.name}"
+    monkeypatch.setenv(shared.VARIABLE, address)
+    shared._open.cache_clear()
+    return address
+
+
+@pytest.fixture
+def on(tmp_path, monkeypatch):
+    """Go to a machine: a root of its own, and a process that knows nothing of the others."""
+
+    def go(machine):
+        monkeypatch.setenv("GROKPATH_ROOT", str(tmp_path / machine))
+        shared._open.cache_clear()
+
+    return go
+
+
+def make(text="numbers"):
+    """An artifact with files in two folders, made on this machine."""
+    with artifacts.draft(*NAME, resumable=False) as out:
+        (out / "data.txt").write_text(text)
+        (out / "below").mkdir()
+        (out / "below" / "more.txt").write_text("more")
+        return artifacts.commit(
+            out,
+            step_name=NAME[0],
+            version=NAME[1],
+            fingerprint=NAME[2],
+            inputs={},
+            summary={"num": 1},
+            started_at=datetime.now(UTC),
+            device="cpu",
+        )
+
+
+def objects(suffix=""):
+    """Paths of all objects in the store that end so."""
+    store = shared.store()
+    return [p for p in store._files.find(store._base) if p.endswith(suffix)]
+
+
+def test_what_one_machine_made_another_has(url, on):
+    on("one")
+    made = make()
+    assert shared.lacks(made)
+    shared.upload(made)
+    assert not shared.lacks(made)
+    on("two")
+    assert artifacts.find(*NAME) is None
+    assert shared.known(*NAME) == made
+    assert shared.fetch(*NAME)
+    assert artifacts.find(*NAME) == made
+    assert (made.path / "below" / "more.txt").read_text() == "more"
+    assert not shared.lacks(made)
+    assert sorted(p.name for p in made.path.parent.iterdir()) == [made.path.name]
+
+
+def test_nothing_is_fetched_from_an_empty_store_or_without_one(url, on, monkeypatch):
+    on("one")
+    assert not shared.fetch(*NAME)
+    assert shared.known(*NAME) is None
+    monkeypatch.delenv(shared.VARIABLE)
+    made = make()
+    assert not shared.lacks(made)
+    shared.upload(made)
+    assert not shared.fetch(*NAME)
+
+
+@pytest.mark.parametrize("how", ["changed", "cut short", "missing"])
+def test_damaged_data_are_not_used_and_made_again(url, on, how):
+    on("one")
+    shared.upload(make())
+    files, (path,) = shared.store()._files, objects("data.txt")
+    if how == "missing":
+        files.rm_file(path)
+    else:
+        files.pipe_file(path, b"NUMBERS" if how == "changed" else b"num")
+    on("two")
+    assert not shared.fetch(*NAME)
+    assert artifacts.find(*NAME) is None
+    assert shared.known(*NAME) is None, "the damaged one was not withdrawn"
+    shared.upload(make())
+    on("three")
+    assert shared.fetch(*NAME)
+
+
+def test_an_upload_that_was_killed_is_not_there(url, on):
+    on("one")
+    made = make()
+    shared.upload(made)
+    shared.store()._files.rm_file(objects("0123.json")[0])  # the record comes last
+    on("two")
+    assert shared.known(*NAME) is None
+    assert not shared.fetch(*NAME)
+    on("one")
+    assert shared.lacks(made)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"files": {}}'])
+def test_a_record_that_is_none_is_withdrawn(url, on, content):
+    on("one")
+    shared.upload(make())
+    shared.store()._files.pipe_file(objects("0123.json")[0], content)
+    on("two")
+    assert shared.known(*NAME) is None
+    assert not shared.fetch(*NAME)
+    assert objects("0123.json") == []
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "/escaped.txt", ""])
+def test_a_record_cannot_write_elsewhere(url, on, name, tmp_path):
+    on("one")
+    shared.upload(make())
+    files, (path,) = shared.store()._files, objects("0123.json")
+    record = json.loads(files.cat_file(path))
+    record["files"][name] = record["files"]["data.txt"]
+    files.pipe_file(path, json.dumps(record).encode())
+    on("two")
+    assert not shared.fetch(*NAME)
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+def test_the_record_of_another_artifact_is_not_used(url, on):
+    on("one")
+    shared.upload(make())
+    files, (path,) = shared.store()._files, objects("0123.json")
+    other = path.replace("0123.json", "9999.json")
+    files.pipe_file(other, files.cat_file(path))
+    on("two")
+    assert not shared.fetch(NAME[0], NAME[1], NAME[2][:-4] + "9999")
+
+
+def test_one_listing_per_step_name(url, on, monkeypatch):
+    on("one")
+    shared.upload(make())
+    on("two")
+    store, listed = shared.store(), []
+    real = store._list
+    monkeypatch.setattr(store, "_list", lambda folder: listed.append(folder) or real(folder))
+    for number in range(50):
+        shared.known(NAME[0], NAME[1], f"{number:020d}")
+    assert listed == ["records/routing"]
+
+
+def test_an_unreachable_store_says_so_and_loses_nothing(on, monkeypatch):
+    on("one")
+    made = make()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "known",
+        "AWS_SECRET_ACCESS_KEY": "very-secret-key",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_MAX_ATTEMPTS": "1",
+        shared.VARIABLE: "s3://shared/somewhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+    shared._open.cache_clear()
+    with pytest.raises(
+        shared.StoreUnreachable, match=r"s3://shared/somewhere .*Nothing is"
+    ) as told:
+        shared.upload(made)
+    assert "very-secret-key" not in str(told.value)
+    assert artifacts.find(*NAME) == made
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("/mnt/grokpath", "expected a URL like s3://bucket/prefix"),
+        ("s3://", "expected a URL"),
+        ("s4://bucket", "cannot be used"),
+        ("s3://key:secret@bucket", "user or password in it"),
+    ],
+)
+def test_an_address_that_is_none(monkeypatch, address, message):
+    monkeypatch.setenv(shared.VARIABLE, address)
+    with pytest.raises(ValueError, match=message) as told:
+        shared.store()
+    assert "secret@" not in str(told.value)
+
+
+# ---------------------------------------------------------------- locks
+
+
+def test_of_many_at_once_one_creates_the_object(url):
+    store = shared.store()
+    start, won = threading.Barrier(8), []
+
+    def attempt():
+        start.wait()
+        won.append(shared_locks._create(store._files, f"{store._base}/locks/a/000001.json"))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 7 + [True]
+
+
+def test_one_at_a_time_and_nothing_stays(url, monkeypatch):
+    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
+    inside, most = [], []
+
+    def work():
+        with shared.locked(*NAME):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.03)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+    assert objects(".json") == []
+
+
+def test_a_slow_holder_is_not_taken_for_dead(url, monkeypatch):
+    monkeypatch.setattr(shared_locks, "EXPIRY_SECONDS", 1.5)
+    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
+    order = []
+
+    def second():
+        with shared.locked(*NAME):
+            order.append("second")
+
+    with shared.locked(*NAME):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(3.5)  # more than twice the time after which the dead are given up
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+HOLD = """
+import sys, time
+from store import shared
+with shared.locked(*%r):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_of_a_killed_holder_is_taken_over(url, monkeypatch):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD % (NAME,)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert len(objects(".json")) == 1
+    monkeypatch.setattr(shared_locks, "EXPIRY_SECONDS", 0.6)
+    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
+    began = time.monotonic()
+    with shared.locked(*NAME):
+        assert time.monotonic() - began > 0.6
+        assert [path[-11:] for path in objects(".json")][-1] == "000002.json"
+    assert objects(".json") == []
