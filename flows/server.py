@@ -31,6 +31,8 @@ def prefect_server() -> Iterator[None]:
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    from tasks.events import MEANTIME
+
     if PREFECT_API_URL.value():
         yield
         return
@@ -46,6 +48,7 @@ def prefect_server() -> Iterator[None]:
     said: list[bytes] = []
     threading.Thread(target=_drain, args=(process, said), daemon=True).start()
     _wait_until_healthy(process, port, said)
+    os.environ[MEANTIME] = "1"
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
         yield
     # Not stopped here: Prefect sends its last logs and events while this process ends.
