@@ -1,6 +1,7 @@
 """Every query on the page of queries, asked of the finished smoke study."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from store.warehouse import query
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queries.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"```sql\n(.*?)```\n\n((?:\|.*\n)+)", PAGE, flags=re.DOTALL)
+SHOWN = re.findall(r"```sql\n(.*?)```\n\n((?:\|[^\n]*\n)+)", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_numbers_that_hang_together_do(answers):
     assert losses == sorted(losses, reverse=True)
     pathways = answers[6].to_pylist()
     assert pathways[0]["changed"] is None
-    for before, after in zip(pathways, pathways[1:], strict=False):
+    for before, after in pairwise(pathways):
         assert (after["changed"] == 0) == (before["pathway"] == after["pathway"])
     for row in answers[7].to_pylist():
         assert row["balanced"] <= row["share"] <= 1
