@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests.browser import chromium
 from tests.loopback_hub import LoopbackHub
 
 # Before Prefect is imported anywhere: no telemetry, and no waiting for logs that nobody reads.
@@ -80,6 +81,13 @@ def hub():
     yield HUB
     HUB.clear()
     shutil.rmtree(HF_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium; the test skips itself, saying why, where there is none."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
