@@ -4,6 +4,7 @@ A study as a form of its own would have some two hundred fields; a name and a fe
 a person types. Prefect takes the descriptions from the flows' docstrings, in Google's format only.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect.runtime import flow_run
@@ -35,8 +36,8 @@ def asked_study(study: Study | str, overlays: tuple[str, ...], changes: Changes)
 
 
 def run_name() -> str:
-    """Name of a flow run: the study's, or the file it is asked by."""
+    """Name of a flow run: the study's, or that of the file it is asked by, without its folder."""
     asked = flow_run.parameters["study"]
     if isinstance(asked, str):
-        return asked
+        return Path(asked).stem if asked.endswith((".yaml", ".yml")) else asked
     return str(asked["name"] if isinstance(asked, dict) else asked.name)
