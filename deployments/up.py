@@ -17,14 +17,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from deployments import postgres, safety
-from deployments.answers import answers
+from deployments.answers import answer, answers
 from deployments.environment import Wanted, environments
 from deployments.guard import UP_PID
 from deployments.postgres import Server
@@ -33,7 +35,9 @@ from deployments.safety import Address
 
 CHECKOUT = Path(__file__).parents[1]
 PROCFILE = CHECKOUT / "deployments" / "Procfile"
-SECONDS_TO_START = 180.0
+SERVERS = {"prefect", "mlflow"}
+SECONDS_TO_START = 300.0
+"""Long, for a busy machine; a server that ends is noticed at once."""
 SECONDS_TO_LEAVE = 20.0
 """So long a second `up` waits for what a first one, which was killed, leaves behind."""
 
@@ -68,13 +72,30 @@ def up(wanted: Wanted, out: Console) -> None:
 
 
 def _settle(wanted: Wanted, env: Mapping[str, str], processes: Processes) -> None:
-    """Once both servers answer: register, and say where everything is."""
+    """Register as soon as Prefect answers; once all do, say where everything is."""
     deadline = time.monotonic() + SECONDS_TO_START
-    for url in (f"{env['PREFECT_API_URL']}/health", f"{env['MLFLOW_TRACKING_URI']}/health"):
-        while not answers(url):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"nothing answers at {url} after {SECONDS_TO_START:.0f} seconds")
-            time.sleep(0.2)
+    prefect, mlflow = env["PREFECT_API_URL"], env["MLFLOW_TRACKING_URI"]
+    _wait(lambda: answers(f"{prefect}/health"), f"nothing answers at {prefect}", deadline)
+    _register(wanted, env)
+    _wait(lambda: answers(f"{mlflow}/health"), f"nothing answers at {mlflow}", deadline)
+    for pool in set(_commands(wanted)) - SERVERS:
+        _wait(partial(_has_worker, env, pool), f"no worker polls the pool {pool}", deadline)
+    processes.say(_where(wanted, env))
+
+
+def _wait(until: Callable[[], bool], otherwise: str, deadline: float) -> None:
+    while not until():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{otherwise} after {SECONDS_TO_START:.0f} seconds")
+        time.sleep(0.2)
+
+
+def _has_worker(env: Mapping[str, str], pool: str) -> bool:
+    url = f"{env['PREFECT_API_URL']}/work_pools/{pool}"
+    return answer(url, env.get("PREFECT_API_AUTH_STRING")).get("status") == "READY"
+
+
+def _register(wanted: Wanted, env: Mapping[str, str]) -> None:
     register = ["python", "-m", "deployments.register", "--cards", str(wanted.num_cards)]
     done = subprocess.run(
         [sys.executable, "-m", "deployments.guard", *register],
@@ -87,7 +108,6 @@ def _settle(wanted: Wanted, env: Mapping[str, str], processes: Processes) -> Non
     )
     if done.returncode:
         raise RuntimeError(f"registering failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
-    processes.say(_where(wanted, env))
 
 
 def _where(wanted: Wanted, env: Mapping[str, str]) -> str:
@@ -97,6 +117,7 @@ def _where(wanted: Wanted, env: Mapping[str, str]) -> str:
         f"Prefect    {prefect.removesuffix('/api')}",
         f"MLflow     {mlflow}",
         f"data       {wanted.root}",
+        f"database   {_told_database(wanted)}",
         f"logs       {wanted.root / 'logs'}",
         "",
         "For grokpath run in another terminal:",
@@ -110,6 +131,16 @@ def _where(wanted: Wanted, env: Mapping[str, str]) -> str:
         )
     lines += ["", "Ctrl-C ends everything; what was made is kept.", ""]
     return "\n".join(lines)
+
+
+def _told_database(wanted: Wanted) -> str:
+    if wanted.database_url:
+        return repr(postgres.other_server(wanted.database_url))
+    if wanted.postgres:
+        return f"PostgreSQL in {wanted.root / 'postgres'}"
+    if (wanted.root / "postgres" / "data").exists():
+        return "SQLite; what was kept in PostgreSQL before is there with --postgres"
+    return "SQLite"
 
 
 # ---------------------------------------------------------------- before anything starts
@@ -126,8 +157,9 @@ def _alone(root: Path) -> Iterator[None]:
             break
         except BlockingIOError:
             file.seek(0)
-            pid = file.read().strip()
-            if Path(f"/proc/{pid}").exists() or time.monotonic() > deadline + SECONDS_TO_LEAVE:
+            pid = file.read().strip() or "?"
+            lives = pid.isdecimal() and psutil.pid_exists(int(pid))
+            if lives or time.monotonic() > deadline + SECONDS_TO_LEAVE:
                 raise ValueError(
                     f"grokpath up runs already over {root} (process {pid}); use that one, end it, "
                     "or choose another folder with --root"

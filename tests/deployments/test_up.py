@@ -49,6 +49,18 @@ def expected_automations():
     return {one["name"] for content in contents for one in content.get("automations", [content])}
 
 
+def until(true):
+    deadline = time.monotonic() + 180
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def rows(database, query):
+    with closing(sqlite3.connect(database)) as kept:
+        return kept.execute(query).fetchall()
+
+
 def refused(root, *options):
     """What `grokpath up` says when it does not start."""
     done = subprocess.run(
@@ -99,10 +111,8 @@ def test_everything_is_registered(first):
 
 
 def test_a_worker_is_there_for_cpu(first):
-    deadline = time.monotonic() + 60
-    while not api(first, "POST", "work_pools/cpu/workers/filter", {}):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    assert api(first, "POST", "work_pools/cpu/workers/filter", {})
+    assert api(first, "GET", "work_pools/cpu")["status"] == "READY"
 
 
 def test_foreign_names_and_pages_are_refused_without_a_password_too(first):
@@ -156,12 +166,17 @@ def test_started_again_it_keeps_what_was_changed_and_ends_on_ctrl_c(root, first)
         assert (
             status(up.mlflow + "/api/2.0/mlflow/experiments/create", body=b'{"name": "e"}') == 200
         )
+        deployment, _ = schedule_of_smoke(up)
+        run = api(up, "POST", f"deployments/{deployment}/create_flow_run", {})["id"]
+        until(lambda: api(up, "GET", f"flow_runs/{run}")["state"]["type"] == "RUNNING")
         family = up.family()
+        assert any("prefect.engine" in process.cmdline() for process in family)
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(60) == 0, up.said()
         wait_until_gone(family, seconds=1)
-    with closing(sqlite3.connect(root / "mlflow.db")) as kept:
-        places = dict(kept.execute("SELECT name, artifact_location FROM experiments"))
+    ended = f"SELECT state_name FROM flow_run WHERE id = '{run}'"
+    assert rows(root / "prefect.db", ended) == [("Crashed",)]
+    places = dict(rows(root / "mlflow.db", "SELECT name, artifact_location FROM experiments"))
     assert places["e"].startswith("mlflow-artifacts:")
     assert (root / "logs" / "cpu.log").read_text()
 
@@ -174,10 +189,9 @@ def test_when_a_server_dies_the_rest_is_ended_and_its_last_lines_are_told(tmp_pa
     root.mkdir()
     (root / "prefect.db").write_text("this is no database, and long enough to be read as one" * 50)
     with running(command, environment(tmp_path / "home"), log) as process:
-        family = [
-            psutil.Process(process.pid),
-            *psutil.Process(process.pid).children(recursive=True),
-        ]
+        until(lambda: "prefect started" in log.read_text() and "mlflow started" in log.read_text())
+        mother = psutil.Process(process.pid)
+        family = [mother, *mother.children(recursive=True)]
         assert process.wait(120) == 1
         wait_until_gone(family, seconds=5)
     said = log.read_text()
