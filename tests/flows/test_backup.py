@@ -366,10 +366,9 @@ def test_postgres_databases_come_back(state, open_place, monkeypatch):
         made = grokpath("backup", base / "running.tar")  # while it runs
         assert made.exit_code == 0, made.output
     assert grokpath("backup", base / "stopped").exit_code == 0  # started for the meantime
-    for source in (base / "running.tar", base / "stopped"):
-        monkeypatch.setenv("GROKPATH_ROOT", str(base / f"new-{source.stem}"))
-        done = grokpath("restore", source)
-        assert done.exit_code == 0, done.output
-        with postgres.our_server(artifacts.root(), base / "log") as server:
-            for name in postgres.DATABASES.values():
-                assert ask(server, name, "SELECT * FROM runs") == [(name,)]
+    monkeypatch.setenv("GROKPATH_ROOT", str(base / "new"))
+    assert grokpath("restore", base / "running.tar").exit_code == 0
+    assert grokpath("restore", "--replace", base / "stopped").exit_code == 0
+    with postgres.our_server(base / "new", base / "log") as server:
+        for name in postgres.DATABASES.values():
+            assert ask(server, name, "SELECT * FROM runs") == [(name,)]
