@@ -26,7 +26,6 @@ from typing import IO, Any, Protocol
 
 from store import artifacts, uses
 from store.artifacts import RECORD, RESULT
-from store.journal import JOURNAL
 from store.leftovers import contained
 from store.provenance import provenance
 
@@ -34,6 +33,12 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 ROOT, DUMPS, RECORDS = "root", "dumps", "records"
 TAR = ".tar"
+ELSEWHERE = (
+    *("artifacts", "hub", "locks", "logs", "mlartifacts", "postgres"),
+    *("prefect", RECORDS, "secrets"),
+)
+"""Folders of the root that are copied in another way, or not at all."""
+
 SQLITE = b"SQLite format 3\0"
 SECONDS_TO_WAIT = 60.0  # for a database that is being written
 CHUNK_BYTES = 1 << 20
@@ -210,14 +215,17 @@ class _Copy:
         self.databases.append(name)
 
     def lists_and_links(self) -> None:
-        """Copy what refers to artifacts: studies' links, what runs used, the journal."""
+        """Copy what refers to artifacts (studies' folders, what runs used), and the journal."""
         top = artifacts.root()
-        for path in sorted(top.glob("*/*")):
-            if path.is_symlink() and not path.readlink().is_absolute():
-                self.links[path.relative_to(top).as_posix()] = path.readlink().as_posix()
-        for path in [*sorted(uses.folder().glob("*.jsonl")), top / JOURNAL]:
-            if path.is_file():
-                self.file(path, f"{ROOT}/{path.relative_to(top).as_posix()}")
+        for path in sorted(top.rglob("*")):
+            name = path.relative_to(top)
+            if name.parts[0] in ELSEWHERE or path.name.startswith(".") or ".db" in name.parts[0]:
+                continue
+            if path.is_symlink():
+                if not path.readlink().is_absolute():
+                    self.links[name.as_posix()] = path.readlink().as_posix()
+            elif path.is_file():
+                self.file(path, f"{ROOT}/{name.as_posix()}")
 
     def artifact(self, folder: Path, *, whole: bool) -> None:
         """Copy an artifact, checked against its record, or only the record."""

@@ -18,15 +18,10 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every seeded library takes
 TOKEN_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-RESERVED_NAMES = (
-    "artifacts",
-    "hub",
-    "locks",
-    "mlartifacts",
-    "postgres",
-    "records",
-    "uses",
-)  # folders in the data root
+RESERVED_NAMES = (  # folders in the data root
+    *("artifacts", "hub", "locks", "logs", "mlartifacts", "postgres"),
+    *("prefect", "records", "secrets", "seen", "uses"),
+)
 CHECKPOINT_NAME = re.compile(
     r"^(?:step|checkpoint-)(?P<step>\d+)(?:-tokens(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[KMBT]?))?$"
 )

@@ -71,6 +71,10 @@ def state(root):
             connection.execute(f"INSERT INTO {table} VALUES (?)", (address,))
     (root / "mlartifacts").mkdir()
     (root / "mlartifacts" / "page.html").write_text("<html>")
+    (root / "seen").mkdir()
+    (root / "seen" / "folder.json").write_text("{}")
+    (root / "secrets").mkdir()
+    (root / "secrets" / "mlflow").write_text("a password")
     journal.note("made", artifact="warehouse")
     uses.began("run", "mine", "spec")
     return root
@@ -131,6 +135,19 @@ def test_a_restore_elsewhere_moves_the_addresses_of_files(state, tmp_path, monke
         for table in ("experiments", "runs", "logged_models"):
             (address,) = connection.execute(f"SELECT * FROM {table}").fetchone()
             assert address == (tmp_path / "elsewhere" / "mlartifacts" / "1").as_uri()
+
+
+def test_what_is_remembered_is_in_it_and_what_is_secret_is_not(state, tmp_path):
+    make_backup(tmp_path / "b", with_artifacts=True)
+    shutil.rmtree(state)
+    restore_backup(tmp_path / "b", replace=False)
+    assert (state / "seen" / "folder.json").read_text() == "{}"
+    assert (state / "mine" / "warehouse.duckdb").read_bytes()[:7] == b"numbers"
+    assert [run.name for run in uses.all_runs()] == ["run"]
+    assert not (state / "secrets").exists()
+    assert b"a password" not in b"".join(
+        path.read_bytes() for path in (tmp_path / "b").rglob("*") if path.is_file()
+    )
 
 
 def test_a_database_that_is_being_written_is_copied_as_last_committed(state, tmp_path):
