@@ -24,7 +24,7 @@ from uuid import uuid4
 
 EXPIRY_SECONDS = 120.0
 RENEWALS_PER_EXPIRY = 6
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0
 
 logger = logging.getLogger("prefect.grokpath")
 

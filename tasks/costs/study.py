@@ -82,7 +82,9 @@ class _Run:
     download: Amount | None
 
 
-def study_costs(study: Study, plan: Plan, gpu: str | None = None) -> Costs:
+def study_costs(
+    study: Study, plan: Plan, gpu: str | None = None, revisions: Revisions | None = None
+) -> Costs:
     """Cost of everything in a plan that is to be run.
 
     Parameters
@@ -92,10 +94,12 @@ def study_costs(study: Study, plan: Plan, gpu: str | None = None) -> Costs:
     gpu
         Kind of GPU that times are told for; the paper's when None. Nano models are for processors:
         of them only measured times are told.
+    revisions
+        What is known of checkpoints on a hub; the hub is asked when None.
     """
     waiting = distinct(entry for entry in plan.entries if entry.artifact is None)
     notes: list[str] = []
-    revisions = Revisions()
+    revisions = revisions or Revisions()
     weights = _weights(waiting, revisions, notes)
     estimates = Estimates(study, plan, revisions)
     pricing = _Pricing(study, estimates, gpu_named(gpu or REFERENCE), weights)

@@ -17,7 +17,7 @@ import pytest
 from tests.little import write_study
 from tests.servers import environment, prefect, prefect_at, running, worker_of
 
-PATIENCE = 300.0
+PATIENCE = 550.0
 UNLIKE = ("warehouse", "report", "tracking")
 """Steps whose artifacts hold times and places, so that two makings are never alike."""
 
