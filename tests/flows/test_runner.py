@@ -1,11 +1,16 @@
 """The task runner as a setting, and what a task needs to travel to another process."""
 
+import os
+import signal
+
 import cloudpickle
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
+from prefect import allow_failure, flow, task
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.runner import task_runner
+from flows.series import finish
 from store import artifacts
 from store.artifacts import Checkpoint
 from tasks import cluster
@@ -90,3 +95,36 @@ def test_a_worker_of_several_threads_is_refused(broad, root):
 def test_outside_of_a_cluster_the_root_stays_what_it_is(root):
     cluster.enter("/nowhere")
     assert artifacts.root() == root
+
+
+@task
+def fail():
+    raise ValueError("as it should")
+
+
+@task
+def kill_its_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def note(path):
+    path.write_text("ran")
+
+
+@flow
+def troubled(folder):
+    """One task fails, one kills every worker it gets; what may follow both, and what may not."""
+    failed, killed = fail.submit(), kill_its_process.submit()
+    note.submit(folder / "after", wait_for=[allow_failure(failed)]).wait()
+    note.submit(folder / "never", wait_for=[failed]).wait()
+    with pytest.raises(ValueError, match="as it should"):
+        finish({"a": [failed]})
+    with pytest.raises(KilledWorker):
+        finish({"a": [killed]})
+
+
+def test_what_waits_for_a_failure_and_what_a_killed_worker_means(prefect_server, asked, tmp_path):
+    runner = asked(TASK_RUNNER="dask", DASK_WORKERS="2")
+    troubled.with_options(task_runner=runner)(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["after"]
