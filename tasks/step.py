@@ -44,7 +44,7 @@ from tasks.local import unchanged
 from tasks.plan import Planned, current_plan
 from tasks.progress import Bar
 from tasks.said import BY_DOMAIN, silence_endings, tell_made
-from tasks.submitted import Submission, note
+from tasks.submitted import note
 
 _IN_STEP = "in the step: "
 
@@ -140,7 +140,7 @@ class Step:
             result_storage=artifacts.artifacts_root(),
         )
         future = storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
-        note(Submission(self.name, self.label(inputs), inputs.get("checkpoint"), future))
+        note(self.name, self.label(inputs), inputs.get("checkpoint"), future)
         return future
 
     def run(self, **inputs: Any) -> Artifact:
