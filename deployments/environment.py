@@ -38,7 +38,14 @@ def environments(
     wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
 ) -> dict[str, dict[str, str]]:
     """Environments of `prefect`, `mlflow` and `worker`; only a server's has its database."""
-    ours = ("PREFECT_SERVER_", "PREFECT_API_", "PREFECT_UI_", "MLFLOW_", "GROKPATH_DATABASE_")
+    ours = (
+        "PREFECT_SERVER_",
+        "PREFECT_API_",
+        "PREFECT_UI_",
+        "PREFECT_PROFILE",
+        "MLFLOW_",
+        "GROKPATH_DATABASE_",
+    )
     common = {
         **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

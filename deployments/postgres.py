@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from deployments.guard import UP_PID, as_user
+from deployments.processes import tail
 from deployments.safety import kept_secret
 
 DATABASES = {"prefect": "grokpath_prefect", "mlflow": "grokpath_mlflow"}
@@ -296,9 +297,3 @@ def _wait_until_ready(server: Server, log: Path) -> None:
         except psycopg2.OperationalError:
             time.sleep(0.1)
     raise RuntimeError(f"PostgreSQL did not start; the end of {log}:\n{tail(log)}")
-
-
-def tail(log: Path, num_lines: int = 15) -> str:
-    """The last lines of a file."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(lines[-num_lines:])

@@ -22,7 +22,6 @@ from honcho.printer import Message, Printer
 from rich.console import Console
 
 from deployments.guard import GRACE_SECONDS, ORDER_SECONDS, die_with_parent
-from deployments.postgres import tail
 
 LOG_BYTES, NUM_OLD_LOGS = 10_000_000, 3
 NUM_LAST_LINES = 15
@@ -155,3 +154,9 @@ class Processes(honcho.Manager):
         self._printer.write(
             Message("line", data, self._clock.now(), honcho.SYSTEM_PRINTER_NAME, None)
         )
+
+
+def tail(log: Path, num_lines: int = 15) -> str:
+    """The last lines of a file."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(lines[-num_lines:])

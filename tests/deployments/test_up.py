@@ -61,6 +61,18 @@ def rows(database, query):
         return kept.execute(query).fetchall()
 
 
+def change_by_hand(up):
+    """A pool, a limit, a schedule and all automations."""
+    api(up, "PATCH", "work_pools/cpu", {"concurrency_limit": POOL_LIMIT})
+    api(up, "PATCH", "v2/concurrency_limits/gpu", {"limit": CARD_LIMIT})
+    deployment, schedule = schedule_of_smoke(up)
+    assert not schedule["active"]
+    path = f"deployments/{deployment}/schedules/{schedule['id']}"
+    api(up, "PATCH", path, {"active": True})
+    for one in automations(up).values():
+        api(up, "PATCH", f"automations/{one['id']}", {"enabled": False})
+
+
 def refused(root, *options):
     """What `grokpath up` says when it does not start."""
     done = subprocess.run(
@@ -138,22 +150,11 @@ def test_a_taken_port_is_named_with_its_option(first, which, tmp_path):
     assert f"--{which}-port" in said
 
 
-def test_killed_it_leaves_no_process(first):
-    """And before that, changes by hand, which the next test looks for."""
-    api(first, "PATCH", "work_pools/cpu", {"concurrency_limit": POOL_LIMIT})
-    api(first, "PATCH", "v2/concurrency_limits/gpu", {"limit": CARD_LIMIT})
-    deployment, schedule = schedule_of_smoke(first)
-    assert not schedule["active"]
-    path = f"deployments/{deployment}/schedules/{schedule['id']}"
-    api(first, "PATCH", path, {"active": True})
-    for one in automations(first).values():
-        api(first, "PATCH", f"automations/{one['id']}", {"enabled": False})
+def test_killed_and_started_again_it_keeps_what_was_changed_and_ends_on_ctrl_c(root, first):
+    change_by_hand(first)
     family = first.family()
     first.process.send_signal(signal.SIGKILL)
     wait_until_gone(family)
-
-
-def test_started_again_it_keeps_what_was_changed_and_ends_on_ctrl_c(root, first):
     before = first.prefect
     with up_at(root) as up:
         assert up.prefect != before
