@@ -19,6 +19,7 @@ from store import artifacts, journal, uses
 from store.leftovers import Leftover, contained, leftovers, remove, size_and_time
 from store.uses import Run
 from studies.spec import Study
+from tasks.events import TOLD
 from tasks.plan import Plan
 from tasks.publish import REPORT, WAREHOUSE, describe
 
@@ -257,11 +258,13 @@ def _old_lines(rules: Rules, now: float) -> int:
 
 
 def _drop_dangling(folder: Path) -> None:
-    """Remove a study's links to what is gone, and its folder once it is empty."""
+    """Remove a study's links to what is gone; with the last one what else we keep there."""
     if not contained(folder):
         return
     for link in folder.iterdir():
         if link.is_symlink() and not link.exists():
             link.unlink()
-    with suppress(OSError):  # something else lies there
-        folder.rmdir()
+    if not any(path.is_symlink() for path in folder.iterdir()):
+        (folder / TOLD).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else put something there
+            folder.rmdir()

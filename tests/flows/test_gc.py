@@ -111,6 +111,7 @@ def test_what_an_abandoned_variant_left_goes_and_the_kept_study_runs_nothing(
     assert grokpath("gc", "smoke", "--yes").exit_code == 0
     assert {f.name for f in artifacts.all_artifacts()} == before | extra
 
+    (copied / "variant" / "told.json").write_text("{}")
     removed = grokpath("gc", "smoke", "--older-than", "0", "--yes")
     assert removed.exit_code == 0, removed.output
     assert {f.name for f in artifacts.all_artifacts()} == before
