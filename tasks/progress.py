@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -41,6 +42,9 @@ class Bar:
     def __init__(self, label: str) -> None:
         context = TaskRunContext.get()
         self._task_run: UUID | None = None if context is None else context.task_run.id
+        # A thread begins without Prefect's settings; without the server's address among them,
+        # asking for a client would start a server.
+        self._settings = copy_context()
         self._label = label
         self._newest: Progress | None = None
         self._over = threading.Event()
@@ -73,7 +77,9 @@ class Bar:
         self._newest = report
         if self._teller is None:
             self._began = time.monotonic()
-            self._teller = threading.Thread(target=self._tell, daemon=True)
+            self._teller = threading.Thread(
+                target=self._settings.run, args=(self._tell,), daemon=True
+            )
             self._teller.start()
 
     def _tell(self) -> None:
