@@ -1,0 +1,79 @@
+"""Progress bars of long bodies, and keys of artifacts, asked of a real Prefect server."""
+
+import re
+import time
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterTaskRunId,
+)
+
+from tasks import progress, workers
+from tasks.progress import Bar
+from tasks.shown import key_of
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def artifacts_of(task_run_id):
+    """Artifacts of one task run by type."""
+    wanted = ArtifactFilter(task_run_id=ArtifactFilterTaskRunId(any_=[task_run_id]))
+    found = get_client(sync_client=True).read_artifacts(artifact_filter=wanted)
+    return {one.type: one for one in found}
+
+
+def test_a_bar_of_a_failed_body_says_where_and_why(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN", 0.02)
+
+    @task
+    def failing():
+        with Bar("routing main step100"):
+            for done in (1, 2):
+                workers.tell(workers.Progress("routing", "another", 9, 9))
+                workers.tell(workers.Progress("routing", "routing main step100", done, 4, "math"))
+            time.sleep(0.2)
+            raise ValueError("a bad tensor")
+
+    @flow
+    def short():
+        return failing(return_state=True)
+
+    state = short(return_state=True)
+    (run,) = [s for s in [state.result(raise_on_failure=False)] if s]
+    bar = artifacts_of(run.state_details.task_run_id)["progress"]
+    assert bar.data == 50
+    assert re.fullmatch(
+        r"failed after \d+ s at routing main step100: 2 of 4 math: ValueError: a bad tensor",
+        bar.description,
+    )
+
+
+def test_a_short_body_gets_no_bar_and_no_wait(monkeypatch):
+    @task
+    def short_one():
+        with Bar("short"):
+            workers.tell(workers.Progress("routing", "short", 1, 2))
+
+    @flow
+    def short():
+        began = time.monotonic()
+        state = short_one(return_state=True)
+        return state.state_details.task_run_id, time.monotonic() - began
+
+    task_run_id, seconds = short()
+    assert artifacts_of(task_run_id) == {}
+    assert seconds < progress.SECONDS_BEFORE
+
+
+def test_outside_of_a_run_there_is_no_bar():
+    with Bar("nobody sees it"):
+        workers.tell(workers.Progress("routing", "nobody sees it", 1, 2))
+
+
+def test_keys_have_the_characters_that_prefect_admits():
+    assert key_of("olmoe_1b_7b", "pathway_distance") == "olmoe-1b-7b-pathway-distance"
+    assert key_of("My study!", "report") == "my-study-report"
