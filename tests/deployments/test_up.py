@@ -127,6 +127,18 @@ def test_a_worker_is_there_for_cpu(first):
     assert api(first, "GET", "work_pools/cpu")["status"] == "READY"
 
 
+@pytest.mark.parametrize("first_import", ["flows.cli", "prefect"], ids=["command", "worker"])
+def test_runs_beat_often_enough_not_to_be_taken_for_dead(first_import, tmp_path):
+    """A run in a terminal or of a worker started by hand, which nobody told how often."""
+    file = CHECKOUT / "deployments" / "automations" / "crashed-runs.yaml"
+    ask = f"import {first_import}; from prefect.settings import get_current_settings as settings"
+    ask += "; print(settings().flows.heartbeat_frequency)"
+    beat = subprocess.check_output(
+        [sys.executable, "-c", ask], env=environment(tmp_path), cwd=CHECKOUT, text=True
+    )
+    assert 2 * int(beat) < yaml.safe_load(file.read_text())["trigger"]["within"]
+
+
 def test_foreign_names_and_pages_are_refused_without_a_password_too(first):
     assert status(f"{first.prefect}/api/health", host="evil.example") == 403
     assert status(f"{first.prefect}/api/flows/filter", body=b"{}", origin="http://a.example") == 403
