@@ -103,7 +103,7 @@ def look(named: Sequence[tuple[Study, Plan]], rules: Rules, now: float | None = 
     free = _unreferred(set().union(*kept.values()) if kept else set(), runs)
     names = {study.name for study, _ in named} if named else set(kept)
     return Findings(
-        kept={name: len(found) for name, found in kept.items()},
+        kept={name: len(found & _present()) for name, found in kept.items()},
         let_go=sorted(set(delivered_studies()) - names),
         unused=[one for one in free if one.last_at <= before],
         young=[one for one in free if one.last_at > before],
@@ -212,6 +212,11 @@ def _kept_named(
 
 def _there(plan: Plan) -> list[artifacts.Artifact]:
     return [entry.artifact for entry in plan.entries if entry.artifact is not None]
+
+
+def _present() -> set[str]:
+    """Names of the artifacts that are here; a run notes an artifact before it makes it."""
+    return {f"{folder.parent.name}/{folder.name}" for folder in artifacts.all_artifacts()}
 
 
 def _unreferred(kept: set[str], runs: list[Run]) -> list[Unused]:
