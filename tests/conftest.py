@@ -49,7 +49,7 @@ LONGEST = (
     "cluster/",
     "flows/",
 )
-"""Files that take minutes come first, or one process would still be at them when others are done."""
+"""These take minutes: one process would still be at them when the others are done."""
 
 
 def pytest_collection_modifyitems(items):
