@@ -1,0 +1,185 @@
+"""A failed step is mended and retried on Prefect's page; interrupted runs go on where they were.
+
+Real server, workers, command line and browser; `journal.jsonl` tells which bodies ran. With
+GROKPATH_FIGURES=docs/figures the browser test writes the pictures of docs/rerun.md there.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.operate.stage import until
+from tests.servers import CHECKOUT
+
+NEW = "main step10-tokens10K"
+UNTOUCHED = ("main step0-tokens0K", "main step20-tokens20K")
+HANGS_ON_SCORES = {
+    "generalization main",
+    "pairing main",
+    "monitors against accuracy",
+    "warehouse",
+    "report",
+    "tracking",
+}
+SECOND = "main step15-tokens15K"
+BEFORE_SCORES = {
+    f"routing {SECOND}",
+    f"pathways {SECOND}",
+    f"measures {SECOND}",
+    "memorization main",
+    "groups main",
+    "drift main",
+    "router dynamics main",
+}
+AUTOMATION = CHECKOUT / "deployments" / "automations" / "crashed-runs.yaml"
+WITHIN = 45  # seconds: more than one beat of 30
+
+
+def picture(page, name):
+    folder = os.environ.get("GROKPATH_FIGURES")
+    if folder:
+        page.wait_for_timeout(3000)  # the graph is a canvas: nothing tells when it is drawn
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def until_text(page, text):
+    page.get_by_text(text).first.wait_for()
+
+
+@pytest.mark.browser
+def test_a_failed_step_is_retried_from_the_page_and_only_it_runs_again(stage, browser):
+    stage.write_checkpoint(10)
+    key = stage.answers / "key.json"
+    lost = key.rename(stage.answers / "moved.json")
+    before = len(stage.journal())
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(120_000)
+
+    # The form: "Custom run" of the deployment
+    page.goto(f"{stage.page}/deployments/deployment/{stage.deployment()}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_role("textbox", name="study").fill(str(stage.study))
+    picture(page, "prefect_form")
+    page.get_by_role("button", name="Submit").click()
+    run = until(stage.newest_run, "the form has made a run")
+    stage.until_state(run, "Failed")
+
+    # It says what is wrong, with which step, and what to do
+    failed = stage.run(run)
+    message = failed["state"]["message"]
+    assert f"benchmarks {NEW}" in message
+    assert str(key) in message
+    assert "Retry" in message
+    ran = stage.journal()[before:]
+    assert [name for event, name in ran if event == "failed"] == [f"benchmarks {NEW}"]
+    assert not [name for _, name in ran if name.endswith(UNTOUCHED)]
+    assert {f"routing {NEW}", f"pathways {NEW}"} <= {n for event, n in ran if event == "made"}
+    errors = stage.errors_logged(run)
+    assert len(errors) <= 5, "one failure, told by its step and by the run"
+    assert not any("NotReady" in error for error in errors), "what only waits is no error"
+    page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Details")
+    until_text(page, "executes only what is missing")
+    picture(page, "prefect_failed_run")
+
+    # Mended, and the button pressed
+    lost.rename(key)
+    before = len(stage.journal())
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name="Retry").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Retry").click()
+    stage.until_state(run, "Completed")
+    ran = stage.journal()[before:]
+    assert {name for event, name in ran if event == "began"} == {
+        f"benchmarks {NEW}",
+        *HANGS_ON_SCORES,
+    }
+    assert not [name for event, name in ran if event == "failed"]
+    assert stage.run(run)["run_count"] == 2
+    page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Details")
+    page.get_by_role("main").get_by_text("Completed", exact=True).first.wait_for()
+    picture(page, "prefect_retried_run")
+
+
+def test_however_a_run_ends_only_the_interrupted_step_is_repeated(stage, tmp_path):
+    """One run: cancelled, stopped, its process killed, and then everything killed at once."""
+    slow = stage.answers / "slow"
+    slow.touch()
+    stage.write_checkpoint(15)
+    before = len(stage.journal())
+    run = stage.start_run({"runtime": {"workers": 2}})
+
+    processes = scoring(stage, before, attempt=1)
+    stage.prefect("flow-run", "cancel", run)
+    all_gone(processes)
+    stage.until_state(run, "Cancelled")
+    assert not stage.held_locks()
+
+    stage.prefect("flow-run", "retry", run)
+    flow_process, *_ = processes = scoring(stage, before, attempt=2)
+    flow_process.terminate()  # as when the machine is shut down
+    all_gone(processes)
+    stage.until_state(run, "Crashed")
+
+    stage.prefect("flow-run", "retry", run)
+    flow_process, *_ = processes = scoring(stage, before, attempt=3)
+    flow_process.kill()
+    all_gone(processes)  # the body too, which cannot notice
+    stage.until_state(run, "Crashed")  # the worker says so
+
+    stage.prefect("automation", "create", "--from-file", str(shortened(tmp_path)))
+    stage.prefect("flow-run", "retry", run)
+    flow_process, *_ = processes = scoring(stage, before, attempt=4)
+    server = [stage.server, *stage.server.children(recursive=True)]
+    for one in (stage.worker, flow_process, *server):
+        one.kill()
+    all_gone([*processes, *server])
+    stage.server = stage.start_server()
+    state = stage.until_state(run, "Crashed")  # nobody but the automation can say so
+    assert "No sign of life" in state["message"]
+
+    slow.unlink()
+    stage.worker = stage.start_worker()  # another one, with the same data
+    stage.prefect("flow-run", "retry", run)
+    stage.until_state(run, "Completed")
+    ran = stage.journal()[before:]
+    attempts = Counter(name for event, name in ran if event == "began")
+    assert attempts.pop(f"benchmarks {SECOND}") == 5
+    assert attempts == dict.fromkeys(BEFORE_SCORES | HANGS_ON_SCORES, 1)
+
+
+def scoring(stage, before, attempt):
+    """Processes of the run, its own first, once scoring is all that is left to do."""
+
+    def reached():
+        ran = stage.journal()[before:]
+        began = ran.count(("began", f"benchmarks {SECOND}"))
+        return began == attempt and {("made", name) for name in BEFORE_SCORES} <= set(ran)
+
+    until(reached, f"scoring begins for the {attempt}. time")
+    (flow_process,) = stage.worker.children()
+    until(lambda: any(is_busy(one) for one in flow_process.children()), "a body computes")
+    return [flow_process, *flow_process.children(recursive=True)]
+
+
+def is_busy(process):
+    return process.cpu_percent(interval=0.3) > 5
+
+
+def all_gone(processes):
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not alive
+
+
+def shortened(folder):
+    """The automation that ships, with a shorter time: a test should not take minutes."""
+    content = yaml.safe_load(AUTOMATION.read_text())
+    content["name"] += ", soon"
+    content["trigger"]["within"] = WITHIN
+    path = folder / "automation.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
