@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from deployments import in_container
-from deployments.answers import answers
+from deployments.answers import answer
 from tests.servers import CHECKOUT, environment, free_port, running, wait_for
 
 HERE = CHECKOUT / "deployments"
@@ -136,8 +136,8 @@ def test_prefect_starts_answers_its_check_and_wants_the_password(tmp_path):
     with running(command("prefect"), env, log) as process:
         wait_for(f"{url}/api/health", process, log)
         assert is_healthy("prefect", env, port).returncode == 0
-        assert answers(f"{url}/api/admin/version", SET["GROKPATH_AUTH"])
-        assert not answers(f"{url}/api/admin/version", "ann:wrong")
+        assert answer(f"{url}/api/admin/version", SET["GROKPATH_AUTH"])
+        assert not answer(f"{url}/api/admin/version", "ann:wrong")
     assert PASSWORD not in log.read_text()
 
 
@@ -163,8 +163,8 @@ def test_mlflow_starts_answers_its_check_and_wants_the_password(tmp_path):
     with running(command("mlflow"), env, log) as process:
         wait_for(f"{url}/health", process, log)
         assert is_healthy("mlflow", env, port).returncode == 0
-        assert answers(experiments, SET["GROKPATH_AUTH"])
-        assert not answers(experiments, "ann:wrong")
+        assert answer(experiments, SET["GROKPATH_AUTH"])
+        assert not answer(experiments, "ann:wrong")
     assert PASSWORD not in log.read_text()
 
 
