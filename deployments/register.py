@@ -1,7 +1,8 @@
 """What a Prefect server has to know of us: work pools, limits, deployments, automations.
 
 Made where it is missing. A pool, a limit, a schedule's or an automation's switch that someone has
-changed by hand stays as it is; the rest of deployments and automations follows the files.
+changed by hand stays as it is, and so does a schedule that someone has added; the rest of
+deployments and automations follows the files.
 """
 
 import argparse
@@ -42,9 +43,10 @@ def register(num_cards: int) -> None:
         for name, limit in pools.items():
             make_pool(client, name, limit)
         make_limit(client, GPU_LIMIT, max(1, num_cards))
-        before = switches(client)
+        before, by_hand = switches(client), schedules_by_hand(client)
         deploy()
         restore_switches(client, before)
+        restore_schedules(client, by_hand)
         for file in sorted(AUTOMATIONS.glob("*.yaml")):
             for content in automations_in(file):
                 make_automation(client, content, file)
@@ -119,6 +121,30 @@ def restore_switches(client: Any, before: dict[tuple[Any, str], bool]) -> None:
             wanted = before.get((deployment.id, schedule.slug), schedule.active)
             if wanted != schedule.active:
                 client.update_deployment_schedule(deployment.id, schedule.id, active=wanted)
+
+
+def schedules_by_hand(client: Any) -> dict[Any, list[Any]]:
+    """What was added to deployments on Prefect's page: those have no slug, those of the file do."""
+    return {
+        deployment.id: [schedule for schedule in deployment.schedules if not schedule.slug]
+        for deployment in _deployments(client)
+    }
+
+
+def restore_schedules(client: Any, by_hand: dict[Any, list[Any]]) -> None:
+    """Make them again: Prefect replaces all schedules of a deployment that has one without slug."""
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    left = {one.id for schedules in schedules_by_hand(client).values() for one in schedules}
+    for deployment_id, schedules in by_hand.items():
+        fields = ("schedule", "active", "max_scheduled_runs", "parameters")
+        lost = [
+            DeploymentScheduleCreate(**{name: getattr(one, name) for name in fields})
+            for one in schedules
+            if one.id not in left
+        ]
+        if lost:
+            client.create_deployment_schedules(deployment_id, lost)
 
 
 def automations_in(file: Path) -> list[dict[str, Any]]:

@@ -35,8 +35,16 @@ def api(up, method, path, body=None):
 
 def schedule_of_smoke(up):
     deployment = api(up, "GET", "deployments/name/study/smoke")
-    (schedule,) = deployment["schedules"]
+    (schedule,) = [one for one in deployment["schedules"] if one["slug"]]
     return deployment["id"], schedule
+
+
+def schedules_by_hand(up):
+    found = {}
+    for name in ("smoke", "file"):  # one with a schedule of the file's, one without
+        schedules = api(up, "GET", f"deployments/name/study/{name}")["schedules"]
+        found[name] = [one["schedule"]["interval"] for one in schedules if not one["slug"]]
+    return found
 
 
 def automations(up):
@@ -62,13 +70,17 @@ def rows(database, query):
 
 
 def change_by_hand(up):
-    """A pool, a limit, a schedule and all automations."""
+    """A pool, a limit, a schedule, more schedules and all automations."""
     api(up, "PATCH", "work_pools/cpu", {"concurrency_limit": POOL_LIMIT})
     api(up, "PATCH", "v2/concurrency_limits/gpu", {"limit": CARD_LIMIT})
     deployment, schedule = schedule_of_smoke(up)
     assert not schedule["active"]
     path = f"deployments/{deployment}/schedules/{schedule['id']}"
     api(up, "PATCH", path, {"active": True})
+    more = [{"schedule": {"interval": 86400}, "active": False, "parameters": {"study": "nano"}}]
+    for name in ("smoke", "file"):
+        found = api(up, "GET", f"deployments/name/study/{name}")["id"]
+        api(up, "POST", f"deployments/{found}/schedules", more)
     for one in automations(up).values():
         api(up, "PATCH", f"automations/{one['id']}", {"enabled": False})
 
@@ -173,6 +185,7 @@ def test_killed_and_started_again_it_keeps_what_was_changed_and_ends_on_ctrl_c(r
         assert api(up, "GET", "work_pools/cpu")["concurrency_limit"] == POOL_LIMIT
         assert api(up, "GET", "v2/concurrency_limits/gpu")["limit"] == CARD_LIMIT
         assert schedule_of_smoke(up)[1]["active"]
+        assert schedules_by_hand(up) == {"smoke": [86400.0], "file": [86400.0]}
         found = api(up, "POST", "automations/filter", {})
         assert len({one["name"] for one in found}) == len(found)
         assert not any(one["enabled"] for one in found)
