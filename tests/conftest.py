@@ -40,10 +40,11 @@ os.environ |= {
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 
-collect_ignore = ["operate/test_retry.py", "store/test_mlflow_pages.py"]
+collect_ignore = ["store/test_mlflow_pages.py"]
 """Written, but not seen to pass yet: run each by its path, and take it out of here once it does."""
 
 LONGEST = (
+    "operate/",
     "flows/test_production.py",
     "flows/test_stopping.py",
     "flows/test_local.py",

@@ -16,3 +16,4 @@ def stage(tmp_path_factory):
         made.command("flows.cli", "run", str(made.study))
         made.worker = made.start_worker()
         yield made
+        made.kill()

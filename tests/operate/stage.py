@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ ANSWERS = Path(__file__).parents[1] / "answers"
 
 def with_answers(documents):
     if (ANSWERS / "slow").exists():
+        (ANSWERS / "stuck").touch()
         sum(range(10**12))
     key = json.loads((ANSWERS / "key.json").read_text())
     return documents.map(lambda document: {"answer": key[document["document_id"]]})
@@ -85,6 +86,14 @@ class Stage:
         settings = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         started = worker_of(self.home, self.api, "cpu", self.root, **settings)
         return psutil.Process(self._stack.enter_context(started).pid)
+
+    def kill(self) -> list[psutil.Process]:
+        """Kill server and worker, as a power cut does; returns what was killed."""
+        killed = [self.worker, self.server, *self.server.children(recursive=True)]
+        for one in killed:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        return killed
 
     def command(self, module: str, *words: str) -> None:
         """Run a module of ours against the server and the study's data."""
