@@ -21,6 +21,7 @@ from mlflow.entities import (
     Metric,
     Param,
 )
+from mlflow.exceptions import MlflowException
 
 from store.addresses import is_server
 from store.data_sets import DataSet, data_sets
@@ -66,7 +67,7 @@ def fill(
 ) -> None:
     """Everything below the study run; side by side where a server answers several at once."""
     spec_yaml = study_row(database)["spec_yaml"]
-    client.log_inputs(run_id, _inputs(database))
+    _log_inputs(client, run_id, _inputs(database))
     _log(client, run_id, study_points(database), study_params(spec_yaml))
     at_once = NUM_CALLERS if is_server(client.tracking_uri) else 1
     now = time.time_ns() // 1_000_000
@@ -85,6 +86,16 @@ def fill(
         except BaseException:
             callers.shutdown(cancel_futures=True)
             raise
+
+
+def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if "unique" not in str(error).lower():
+            raise
+        # MLflow looks a data set up and then inserts it: another export did so in between.
+        client.log_inputs(run_id, inputs)
 
 
 def _inputs(database: Path) -> list[DatasetInput]:

@@ -43,7 +43,7 @@ from mlflow.exceptions import MlflowException
 from store.addresses import is_server, redacted, run_page
 from store.mirror import study_row
 from store.telling import FINGERPRINT_TAG, STUDY_RUN_TAG, fill, start
-from store.unreachable import reaching
+from store.unreachable import reached
 
 EXPERIMENT_KIND = "custom_model_development"
 """Opens MLflow's pages in their model-training mode rather than the one for agents."""
@@ -92,21 +92,31 @@ def export(
     """
     study = study_row(database)
     uri = _resolve(tracking_uri, data_root)
-    with reaching(uri):
-        _prepare(uri, data_root)
-        client = MlflowClient(uri)
-        experiment_id = _experiment(client, study["name"], uri, data_root)
-        run = _finished(client, experiment_id, run_key)
-        if run is None:
-            run_id = start(client, experiment_id, study, run_key)
-            try:
-                fill(client, experiment_id, run_id, database, report_dir)
-                client.set_terminated(run_id, "FINISHED")
-            except MlflowException:
-                if _finished(client, experiment_id, run_key) is None:
-                    raise
-                _discard(client, experiment_id, run_id)  # another export was quicker
-            run = _settle(client, experiment_id, run_key)
+    return reached(uri, lambda: _export(study, database, report_dir, run_key, uri, data_root))
+
+
+def _export(
+    study: dict[str, str],
+    database: Path,
+    report_dir: Path | None,
+    run_key: str,
+    uri: str,
+    data_root: Path,
+) -> TrackingResult:
+    _prepare(uri, data_root)
+    client = MlflowClient(uri)
+    experiment_id = _experiment(client, study["name"], uri, data_root)
+    run = _finished(client, experiment_id, run_key)
+    if run is None:
+        run_id = start(client, experiment_id, study, run_key)
+        try:
+            fill(client, experiment_id, run_id, database, report_dir)
+            client.set_terminated(run_id, "FINISHED")
+        except MlflowException:
+            if _finished(client, experiment_id, run_key) is None:
+                raise
+            _discard(client, experiment_id, run_id)  # another export was quicker
+        run = _settle(client, experiment_id, run_key)
     return _result(uri, experiment_id, run.info.run_id)
 
 
@@ -123,12 +133,15 @@ def exists(run_key: str, *, study: str, data_root: Path, tracking_uri: str | Non
     uri = _resolve(tracking_uri, data_root)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return False
-    with reaching(uri):
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(study)
-        if experiment is None or experiment.lifecycle_stage != "active":
-            return False
-        return _finished(client, experiment.experiment_id, run_key) is not None
+    return reached(uri, lambda: _exists(run_key, study, uri))
+
+
+def _exists(run_key: str, study: str, uri: str) -> bool:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        return False
+    return _finished(client, experiment.experiment_id, run_key) is not None
 
 
 # ---------------------------------------------------------------- what is there already
@@ -139,10 +152,14 @@ def _experiment(client: MlflowClient, name: str, uri: str, data_root: Path) -> s
     if experiment is None:
         # A server knows where artifacts go; a bare database would put them in the working folder.
         location = None if is_server(uri) else (data_root.absolute() / "mlartifacts").as_uri()
-        created: str = client.create_experiment(
-            name, artifact_location=location, tags={"mlflow.experimentKind": EXPERIMENT_KIND}
-        )
-        return created
+        kind = {"mlflow.experimentKind": EXPERIMENT_KIND}
+        try:
+            created: str = client.create_experiment(name, artifact_location=location, tags=kind)
+            return created
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(name)  # another export was quicker
+            if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
     experiment_id: str = experiment.experiment_id
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment_id)

@@ -2,14 +2,16 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.addresses import is_server, redacted
+
+Answer = TypeVar("Answer")
 
 STORES = "http://, https://, sqlite:///, postgresql://, mysql:// or mssql://"
 # SQLite says these of a file that is no store or a damaged one; of a locked or full one, others.
@@ -21,19 +23,20 @@ WHY = re.compile(
 )
 
 
-@contextmanager
-def reaching(uri: str) -> Iterator[None]:
-    """Turn reports of a store that cannot be used into errors that say what to do.
+def reached(uri: str, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` answers; a store that cannot be used is told as an error that says what to do.
 
-    MLflow's own error for an unknown scheme cannot be unpickled, so no other process may meet it.
+    MLflow's own error for an unknown scheme cannot be unpickled, so no other process may meet it:
+    ours is raised where no error is being handled, because some picklers take along the one that
+    was.
     """
     try:
-        yield
+        return ask()
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ModuleNotFoundError) as error:
         told = explained(uri, error)
         if told is None:
             raise
-        raise told from None
+    raise told
 
 
 def explained(uri: str, error: Exception) -> Exception | None:

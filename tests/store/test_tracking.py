@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from store import tracking, unreachable
+from store.data_sets import CONTEXTS
 from store.mirror import safe_name, study_params
 from store.tracking import FINGERPRINT_TAG, STUDY_RUN_TAG, MlflowClient, exists, export
 from store.warehouse import build, query
@@ -136,6 +138,24 @@ def test_embedded_export_mirrors_the_warehouse_and_can_be_repeated(
     assert export(database, report_dir, run_key=KEY, data_root=data_root) == result
     assert census(client, place) == before
     assert [f.name for f in Path.cwd().iterdir() if f.name.startswith("ml")] == []
+
+
+def test_data_sets_are_told_with_digest_and_context(data_root: Path, database: Path) -> None:
+    result = export(database, None, run_key=KEY, data_root=data_root)
+    inputs = MlflowClient(result.tracking_uri).get_run(result.run_id).inputs.dataset_inputs
+    contexts = {
+        (one.dataset.name, tag.value)
+        for one in inputs
+        for tag in one.tags
+        if tag.key == "mlflow.data.context"
+    }
+    asked = query(database, "SELECT DISTINCT domain, split FROM probes").to_pylist()
+    samples = {(f"{row['domain']}-{row['split']}", CONTEXTS[row["split"]]) for row in asked}
+    scored = query(database, "SELECT DISTINCT benchmark FROM benchmark_documents").to_pylist()
+    assert samples
+    assert scored
+    assert contexts == samples | {(row["benchmark"], "evaluation") for row in scored}
+    assert all(re.fullmatch(r"[0-9a-f]{32}", one.dataset.digest) for one in inputs)
 
 
 def test_report_and_tables_are_artifacts_of_the_run(
@@ -392,6 +412,22 @@ def test_a_server_gets_the_same(
     assert not data_root.exists()  # nothing was kept on this side
     report = client.download_artifacts(result.run_id, "report/report.html", str(tmp_path))
     assert Path(report).read_text() == "<h1>Report</h1>"
+
+
+def test_two_exports_at_once_leave_one_whole_run(
+    server: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    with ThreadPoolExecutor(2) as both:
+        told = [
+            both.submit(export, database, None, run_key=KEY, data_root=tmp_path) for _ in range(2)
+        ]
+        first, second = (one.result() for one in told)
+    assert first == second
+    found = census(MlflowClient(server), first.experiment_id)
+    assert len(found["runs"]) == 1 + NUM_CHECKPOINTS
+    assert found["unfinished"] == []
+    assert found["models"] == NUM_CHECKPOINTS
 
 
 def test_a_server_that_is_away_is_reported_soon_and_without_password(
