@@ -23,6 +23,7 @@ from studies.load import load_study
 from tasks import workers
 from tests.published import branch_name, publish_data, publish_model
 
+pytestmark = pytest.mark.timeout(1500)  # five minutes alone on two cores, more beside other tests
 REPOSITORY = "allenai/OLMoE-1B-7B-0924"
 STEPS = (5000, 125000, 245000, 370000, 490000, 615000, 735000, 855000, 980000, 1100000)
 OTHERS = (10000, 250000, 1220000)

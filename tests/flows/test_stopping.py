@@ -10,6 +10,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.timeout(1500)  # three runs of a study, beside other tests
+
 
 def start(root, home):
     """The smoke study as a process of its own, with a Prefect home of its own."""
