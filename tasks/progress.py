@@ -77,10 +77,9 @@ class Bar:
         self._newest = report
         if self._teller is None:
             self._began = time.monotonic()
-            self._teller = threading.Thread(
-                target=self._settings.run, args=(self._tell,), daemon=True
-            )
-            self._teller.start()
+            teller = threading.Thread(target=self._settings.run, args=(self._tell,), daemon=True)
+            teller.start()
+            self._teller = teller  # not before: the task's thread joins whatever stands here
 
     def _tell(self) -> None:
         if self._over.wait(SECONDS_BEFORE):

@@ -1,7 +1,10 @@
 """Progress bars of long bodies, and keys of artifacts, asked of a real Prefect server."""
 
 import re
+import sys
+import threading
 import time
+from uuid import uuid4
 
 import pytest
 from prefect import flow, task
@@ -10,6 +13,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterTaskRunId,
 )
+from prefect.runtime import task_run
 
 from tasks import progress, workers
 from tasks.progress import Bar
@@ -35,7 +39,9 @@ def test_a_bar_of_a_failed_body_says_where_and_why(monkeypatch):
             for done in (1, 2):
                 workers.tell(workers.Progress("routing", "another", 9, 9))
                 workers.tell(workers.Progress("routing", "routing main step100", done, 4, "math"))
-            time.sleep(0.2)
+            until = time.monotonic() + 60
+            while not artifacts_of(task_run.id) and time.monotonic() < until:
+                time.sleep(0.02)
             raise ValueError("a bad tensor")
 
     @flow
@@ -67,6 +73,25 @@ def test_a_short_body_gets_no_bar_and_no_wait(monkeypatch):
     task_run_id, seconds = short()
     assert artifacts_of(task_run_id) == {}
     assert seconds < progress.SECONDS_BEFORE
+
+
+def test_a_body_may_end_while_its_first_report_arrives():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns at every other instruction
+    try:
+        for _ in range(200):
+            bar = Bar("short")
+            bar._task_run = uuid4()
+            report = workers.Progress("routing", "short", 1, 2)
+            telling = threading.Thread(target=workers.tell, args=(report,))
+            with bar:
+                telling.start()
+                while bar._newest is None:
+                    pass
+            telling.join()
+            assert bar._over.is_set()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_outside_of_a_run_there_is_no_bar():
