@@ -33,7 +33,7 @@ from reports.order import ORDER_SQL, order_of_events
 from reports.prose import findings, separation_mark
 from reports.questions import QUESTIONS
 from reports.tables import ReadTable, by_section, read_table
-from store.warehouse import query
+from store.warehouse import reading
 
 FOLDER = Path(__file__).parent
 PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
@@ -94,21 +94,25 @@ def build_report(database: Path, out: Path) -> str:
         When the file is no warehouse of a study (see `store.warehouse.query`), or holds no study.
     """
 
-    def read(sql: str) -> list[Row]:
-        rows: list[Row] = query(database, sql).to_pylist()
-        return rows
+    with reading(database) as ask:
 
-    figures, tables, names = read_answers(read)
+        def read(sql: str) -> list[Row]:
+            rows: list[Row] = ask(sql).to_pylist()
+            return rows
+
+        figures, tables, names = read_answers(read)
+        page = render(read, figures, tables, names)
+        (study,) = read("select * from study")
+        told = str(_judgement(read, study, names, num_steps=0)["headline"])
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.html").write_text(render(read, figures, tables, names), encoding="utf-8")
+    (out / "report.html").write_text(page, encoding="utf-8")
     folder = out / "figures"
     for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
         old.unlink()
     for figure in figures:
         if figure.drawn:
             save(figure, folder)
-    (study,) = read("select * from study")
-    return str(_judgement(read, study, names, num_steps=0)["headline"])
+    return told
 
 
 def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:

@@ -35,7 +35,7 @@ from store.mirror import (
     study_row,
 )
 from store.provenance import provenance
-from store.warehouse import query
+from store.warehouse import reading
 
 FINGERPRINT_TAG = "grokpath.fingerprint"
 STUDY_RUN_TAG = "grokpath.study_run"
@@ -119,9 +119,9 @@ def _log_files(
     client: MlflowClient, run_id: str, spec_yaml: str, database: Path, report_dir: Path | None
 ) -> None:
     client.log_text(run_id, spec_yaml, "study.yaml")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, reading(database) as ask:
         for name in TABLES:
-            table = query(database, f"FROM {name}")
+            table = ask(f"FROM {name}")
             pyarrow.csv.write_csv(table, Path(folder) / f"{name}.csv")
             pyarrow.parquet.write_table(table, Path(folder) / f"{name}.parquet")
         client.log_artifacts(run_id, folder, "tables")

@@ -12,9 +12,10 @@ comment it starts with becomes the view's description.
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -29,6 +30,8 @@ VIEWS = Path(__file__).parent / "sql"
 OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # A reader sees the database and nothing else of the machine, and cannot change that.
 READING = {**OFFLINE, "enable_external_access": False, "lock_configuration": True}
+
+Ask = Callable[[str], pa.Table]
 
 
 class WarehouseError(ValueError):
@@ -99,15 +102,26 @@ def query(path: Path, sql: str) -> pa.Table:
     --------
     >>> query(Path("grokpath-data/warehouse.duckdb"), "SELECT name FROM study")  # doctest: +SKIP
     """
-    with _reading(path) as connection:
-        try:
-            result = connection.sql(sql)
-            if result is None:
-                raise WarehouseError("the query returns nothing; give one SELECT statement")
-            _check_names(result.columns)
-            table: pa.Table = result.to_arrow_table()
-        except duckdb.Error as error:
-            raise WarehouseError(f"{error}\n(grokpath sql --tables lists what there is)") from error
+    with reading(path) as ask:
+        return ask(sql)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Ask]:
+    """Open a warehouse once for many queries; each is asked, and may fail, as by :func:`query`."""
+    with _connected(path) as connection:
+        yield partial(_ask, connection)
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    try:
+        result = connection.sql(sql)
+        if result is None:
+            raise WarehouseError("the query returns nothing; give one SELECT statement")
+        _check_names(result.columns)
+        table: pa.Table = result.to_arrow_table()
+    except duckdb.Error as error:
+        raise WarehouseError(f"{error}\n(grokpath sql --tables lists what there is)") from error
     return table
 
 
@@ -127,7 +141,7 @@ def describe(path: Path) -> tuple[Relation, ...]:
         "SELECT column_name, data_type, coalesce(comment, '') FROM duckdb_columns() "
         "WHERE table_name = ? AND NOT internal ORDER BY column_index"
     )
-    with _reading(path) as connection:
+    with _connected(path) as connection:
         return tuple(
             Relation(
                 name=name,
@@ -207,7 +221,7 @@ def _check_file(table: Table, file: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not path.is_file():
         raise WarehouseError(f"{path}: there is no warehouse; `grokpath run` makes one")
     try:

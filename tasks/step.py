@@ -246,6 +246,7 @@ class Step:
             self.name,
             self.label(inputs),
             str(artifacts.root()),
+            self.loads_model,
         )
         with (
             inputs_here(inputs, runtime, weights=self.loads_model),

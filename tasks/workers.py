@@ -71,6 +71,7 @@ class Job:
     step_name: str
     label: str
     root: str
+    loads_model: bool = False
 
 
 class Answer(NamedTuple):
@@ -236,7 +237,7 @@ def _call(job: Job, inputs: dict[str, Any]) -> Answer:
             raise RuntimeError(f"{type(error).__name__}: {error}") from None
         raise
     finally:
-        if "torch" in sys.modules:  # another process may want the card's memory
+        if job.loads_model:  # another process may want the card's memory
             from models.devices import free_memory
 
             free_memory()
