@@ -11,7 +11,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
 CHECKOUT = Path(__file__).parents[1]
@@ -76,6 +78,22 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError(f"nothing answers at {url}:\n{log.read_text()[-3000:]}")
+
+
+def ask(url: str, body: Any = None, method: str | None = None) -> Any:
+    """What Prefect's API answers: to a GET, or to a POST of a body.
+
+    Asked again while the server's database is locked (503), as Prefect's own client does.
+    """
+    deadline = time.monotonic() + SECONDS_TO_START
+    while True:
+        answer = httpx.request(
+            method or ("GET" if body is None else "POST"), url, json=body, timeout=60
+        )
+        if answer.status_code != 503 or time.monotonic() > deadline:
+            answer.raise_for_status()
+            return answer.json() if answer.content else None
+        time.sleep(0.2)
 
 
 @contextmanager

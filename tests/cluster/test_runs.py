@@ -11,11 +11,10 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 
-import httpx
 import pytest
 
 from tests.little import write_study
-from tests.servers import environment, prefect, prefect_at, running, worker_of
+from tests.servers import ask, environment, prefect, prefect_at, running, worker_of
 
 PATIENCE = 550.0
 UNLIKE = ("warehouse", "report", "tracking")
@@ -38,10 +37,10 @@ def by_two_workers(study, tmp_path_factory):
             (home / pool).mkdir()
             workers.enter_context(worker_of(home / pool, api, pool, root))
         runs = [
-            httpx.post(
+            ask(
                 f"{api}/deployments/{deployment}/create_flow_run",
-                json={"parameters": {"study": str(study)}},
-            ).json()["id"]
+                {"parameters": {"study": str(study)}},
+            )["id"]
             for deployment in deployments
         ]
         yield root, [ended(api, run, home) for run in runs]
@@ -52,14 +51,14 @@ def deployed(home, api, pool):
     prefect(home, api, "work-pool", "create", "--type", "process", pool)
     words = ("deploy", "flows/study.py:study_flow", "--name", pool, "--pool", pool)
     prefect(home, api, *words)
-    return httpx.get(f"{api}/deployments/name/study/{pool}").json()["id"]
+    return ask(f"{api}/deployments/name/study/{pool}")["id"]
 
 
 def ended(api, run_id, home):
     """A flow run, once it has ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        run = httpx.get(f"{api}/flow_runs/{run_id}").json()
+        run = ask(f"{api}/flow_runs/{run_id}")
         if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return run
         time.sleep(0.3)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.servers import CHECKOUT, prefect, prefect_at
+from tests.servers import CHECKOUT, ask, prefect, prefect_at
 
 FILE = "deployments/prefect.yaml"
 NAMES = {
@@ -36,8 +36,8 @@ def deployed(tmp_path_factory):
 
 
 def by_name(api):
-    found = httpx.post(f"{api}/deployments/filter", json={}).json()
-    flows = {flow["id"]: flow["name"] for flow in httpx.post(f"{api}/flows/filter", json={}).json()}
+    found = ask(f"{api}/deployments/filter", {})
+    flows = {flow["id"]: flow["name"] for flow in ask(f"{api}/flows/filter", {})}
     return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
 
 
@@ -134,7 +134,7 @@ def test_what_the_guide_says_can_be_done_as_it_stands(deployed, tmp_path):
     assert set(made) == NAMES | {"watch/mine", "study/mine"}
     assert [s["active"] for s in made["watch/mine"]["schedules"]] == [True]
     assert made["study/mine"]["parameters"]["changes"] == {"pathways": {"threshold": 0.6}}
-    runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    runs = ask(f"{api}/flow_runs/filter", {})
     changed = [run["parameters"] for run in runs if run["parameters"].get("study") == "smoke"]
     assert {"study": "smoke", "changes": {"pathways": {"threshold": 0.6}}} in changed
     table = set(re.findall(r"`((?:study|watch|pretrain|frozen-router)/[\w-]+)`", guide))

@@ -1,13 +1,11 @@
 """`grokpath up` as a user has it: started, looked at, changed by hand, killed, started again."""
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import closing
 
 import psutil
@@ -15,22 +13,14 @@ import pytest
 import yaml
 
 from tests.operated import status, up_at, wait_until_gone
-from tests.servers import CHECKOUT, environment, free_port, running
+from tests.servers import CHECKOUT, ask, environment, free_port, running
 
 POOL_LIMIT, CARD_LIMIT = 3, 9
 """Neither is what `grokpath up` would choose."""
 
 
 def api(up, method, path, body=None):
-    request = urllib.request.Request(
-        f"{up.prefect}/api/{path}",
-        None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-        method=method,
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        content = answer.read()
-    return json.loads(content) if content else None
+    return ask(f"{up.prefect}/api/{path}", body, method)
 
 
 def schedule_of_smoke(up):

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
@@ -24,7 +23,7 @@ from tasks.events import MEASURED
 from tasks.local import discover
 from tasks.plan import planning
 from tests.little import write_checkpoint, write_study
-from tests.servers import CHECKOUT, prefect, prefect_at, worker_of
+from tests.servers import CHECKOUT, ask, prefect, prefect_at, worker_of
 
 GUIDE = CHECKOUT / "docs" / "watch.md"
 LAST = 30
@@ -79,7 +78,7 @@ def steps_in(root: Path) -> list[int]:
 
 
 def filtered(api, what, **wanted):
-    return httpx.post(f"{api}/{what}/filter", json=wanted, timeout=30).json()
+    return ask(f"{api}/{what}/filter", wanted)
 
 
 def deployed(home, api, tmp_path, study):
@@ -122,8 +121,7 @@ def test_a_training_run_is_followed_and_an_automation_acts(tmp_path, root):
     }
     with prefect_at(home, **fast) as api:
         automation = yaml.safe_load(Path("deployments/automations/watch-again.yaml").read_text())
-        answer = httpx.post(f"{api}/automations/", json={**automation, "enabled": True}, timeout=30)
-        assert answer.status_code == 201, answer.text
+        ask(f"{api}/automations/", {**automation, "enabled": True})
         deployment = deployed(home, api, tmp_path, study)
         with worker_of(home, api, "cpu", root, **fast):
             writer.start()

@@ -16,11 +16,19 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from tests.little import write_checkpoint, write_study
-from tests.servers import CHECKOUT, environment, free_port, prefect, running, wait_for, worker_of
+from tests.servers import (
+    CHECKOUT,
+    ask,
+    environment,
+    free_port,
+    prefect,
+    running,
+    wait_for,
+    worker_of,
+)
 
 SECONDS = 300.0
 DEPLOYMENT = "study/file"
@@ -114,12 +122,12 @@ class Stage:
 
     def find(self, kind: str, **asked: Any) -> list[dict]:
         """Objects of the server: `flow_runs`, `deployments`, ..."""
-        return httpx.post(f"{self.api}/{kind}/filter", json=asked, timeout=60).json()
+        return ask(f"{self.api}/{kind}/filter", asked)
 
     def deployment(self) -> str:
         """Id of the deployment that takes any study."""
         flow, name = DEPLOYMENT.split("/")
-        return httpx.get(f"{self.api}/deployments/name/{flow}/{name}", timeout=60).json()["id"]
+        return ask(f"{self.api}/deployments/name/{flow}/{name}")["id"]
 
     def newest_run(self) -> str | None:
         """Id of the deployment's latest run."""
@@ -136,11 +144,11 @@ class Stage:
         """Have the deployment run the study; returns the run's id."""
         asked = {"parameters": {"study": str(self.study), "changes": changes}}
         address = f"{self.api}/deployments/{self.deployment()}/create_flow_run"
-        return httpx.post(address, json=asked, timeout=60).json()["id"]
+        return ask(address, asked)["id"]
 
     def run(self, run_id: str) -> dict:
         """A flow run."""
-        return httpx.get(f"{self.api}/flow_runs/{run_id}", timeout=60).json()
+        return ask(f"{self.api}/flow_runs/{run_id}")
 
     def until_state(self, run_id: str, name: str) -> dict:
         """Wait for a state of a run; another one that is final fails at once."""
