@@ -43,11 +43,11 @@ settings.load_profile("repeatable")
 LONGEST = (
     "operate/",
     "flows/test_production.py",
+    "cluster/",
+    "flows/test_watch.py",
     "flows/test_stopping.py",
     "flows/test_local.py",
-    "operate/",
     "deployments/",
-    "cluster/",
     "flows/",
 )
 """These take minutes: one process would still be at them when the others are done."""

@@ -31,7 +31,8 @@ def run(smoke):
         flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
     )
     found = get_client(sync_client=True).read_artifacts(artifact_filter=wanted)
-    return state, {one.key: one for one in found if one.task_run_id is None}
+    # One without a key is Prefect's own note of where it keeps what the run returned or raised.
+    return state, {one.key: one for one in found if one.key and one.task_run_id is None}
 
 
 def task_runs(flow_run_id):
