@@ -5,16 +5,24 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests import servers
 from tests.browser import chromium
 from tests.loopback_hub import LoopbackHub
 
-# Before Prefect is imported anywhere: no telemetry, and no waiting for logs that nobody reads.
+# Before Prefect is imported anywhere: no telemetry, no waiting for logs that nobody reads, and
+# nothing of the user's own settings and results.
+PREFECT_HOME = Path(tempfile.mkdtemp(prefix="grokpath-prefect-home-"))
+atexit.register(shutil.rmtree, PREFECT_HOME, ignore_errors=True)
+for name in [n for n in os.environ if n.startswith("PREFECT_")]:
+    del os.environ[name]
+os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
@@ -91,13 +99,34 @@ def browser():
         yield started
 
 
-@pytest.fixture(scope="session")
-def prefect_server():
-    """A real Prefect server with a database of its own, for the whole test session."""
-    from prefect.testing.utilities import prefect_test_harness
+@pytest.fixture(scope="session", autouse=True)
+def prefect_database(tmp_path_factory):
+    """Tell tests.servers where the empty database is; made when the first server wants it."""
+    make = servers.make_prefect_database
+    servers.prefect_database = partial(made_once, tmp_path_factory, "empty-prefect", make)
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory):
+    """A real Prefect server with a database of its own, for the whole test session.
+
+    Commands that tests run as processes start servers of their own; their database is ready too.
+    """
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_DATABASE_CONNECTION_URL,
+        temporary_settings,
+    )
+
+    servers.give_prefect_database(PREFECT_HOME)
+    home = tmp_path_factory.mktemp("prefect-server")
+    with servers.prefect_at(home) as api_url:
+        ours = {
+            PREFECT_API_URL: api_url,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        }
+        with temporary_settings(ours):
+            yield
 
 
 def made_once(tmp_path_factory, name, make):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.servers import environment, free_port, running
+from tests.servers import environment, free_port, give_prefect_database, running
 
 SECONDS_TO_START = 300.0
 
@@ -48,6 +48,7 @@ def up_at(root: Path, *options: str, **env: str) -> Iterator[Up]:
     command = [sys.executable, "-m", "flows.cli", "--root", str(root), "up", *options]
     command += ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     root.parent.mkdir(parents=True, exist_ok=True)
+    give_prefect_database(root)
     log = root.with_suffix(f".{prefect}.log")
     with running(command, environment(root.with_suffix(".home"), **env), log) as process:
         here = "http://127.0.0.1"

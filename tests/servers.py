@@ -3,13 +3,14 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,36 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def prefect_database() -> Path:
+    """Folder of an empty database of Prefect's; tests/conftest.py puts one here for all tests."""
+    raise AssertionError("asked outside of a test")
+
+
+def make_prefect_database(folder: Path) -> None:
+    """Have Prefect make its database in a folder: its migrations take a processor ten seconds."""
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+        env={**os.environ, "PREFECT_HOME": str(folder)},
+        check=True,
+        capture_output=True,
+    )
+
+
+def give_prefect_database(folder: Path) -> None:
+    """Put an empty database where a server with this home looks for it, unless there is one."""
+    file = folder / "prefect.db"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            closing(sqlite3.connect(prefect_database() / file.name)) as empty,
+            closing(sqlite3.connect(file)) as copy,
+        ):
+            empty.backup(copy)
+
+
 def environment(home: Path, api_url: str | None = None, **more: str) -> dict[str, str]:
     """Ours for a process whose Prefect keeps its things in `home` and talks to a server."""
+    give_prefect_database(home)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     told = {
         "PREFECT_HOME": str(home),

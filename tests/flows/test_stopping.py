@@ -10,15 +10,16 @@ import time
 import psutil
 import pytest
 
+from tests.servers import environment
+
 pytestmark = pytest.mark.timeout(1500)  # three runs of a study, beside other tests
 
 
 def start(root, home):
     """The smoke study as a process of its own, with a Prefect home of its own."""
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "--root", str(root), "run", "smoke"],
-        env={**environment, "PREFECT_HOME": str(home)},
+        env=environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

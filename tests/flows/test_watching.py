@@ -14,7 +14,7 @@ import typer
 
 from flows.watching import seconds
 from tests import little
-from tests.servers import CHECKOUT
+from tests.servers import CHECKOUT, environment
 
 SECONDS = 240
 
@@ -25,11 +25,10 @@ def watcher(tmp_path):
     started = []
 
     def start(*options):
-        environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
         root = str(tmp_path / "data")
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "--root", root, "watch", *map(str, options)],
-            env={**environment, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"},
+            env=environment(tmp_path / "prefect", PYTHONUNBUFFERED="1"),
             cwd=CHECKOUT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
