@@ -48,7 +48,8 @@ def up_at(root: Path, *options: str, **env: str) -> Iterator[Up]:
     command = [sys.executable, "-m", "flows.cli", "--root", str(root), "up", *options]
     command += ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     root.parent.mkdir(parents=True, exist_ok=True)
-    give_prefect_database(root)
+    if "--postgres" not in options:
+        give_prefect_database(root)
     log = root.with_suffix(f".{prefect}.log")
     with running(command, environment(root.with_suffix(".home"), **env), log) as process:
         here = "http://127.0.0.1"
