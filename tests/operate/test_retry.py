@@ -1,7 +1,8 @@
 """A failed step is mended and retried on Prefect's page; interrupted runs go on where they were.
 
 Real server, workers, command line and browser; `journal.jsonl` tells which bodies ran. With
-GROKPATH_FIGURES=docs/figures the browser test writes the pictures of docs/rerun.md there.
+GROKPATH_FIGURES=docs/figures the browser test writes the pictures of docs/rerun.md and
+docs/run_page.md there.
 """
 
 import os
@@ -115,6 +116,16 @@ def test_a_failed_step_is_retried_from_the_page_and_only_it_runs_again(stage, pa
     page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Details")
     page.get_by_role("main").get_by_text("Completed", exact=True).first.wait_for()
     picture(page, "prefect_retried_run")
+    page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Artifacts")
+    for what in ("completeness", "summary", "correlations", "accuracy", "report"):
+        until_text(page, f"little-{what}")
+    picture(page, "prefect_artifacts")
+    (summary, *_) = stage.find(
+        "artifacts", artifacts={"key": {"any_": ["little-summary"]}}, sort="CREATED_DESC"
+    )
+    page.goto(f"{stage.page}/artifacts/artifact/{summary['id']}")
+    until_text(page, "A little study")
+    picture(page, "prefect_summary")
 
 
 def test_however_a_run_ends_only_the_interrupted_step_is_repeated(stage, tmp_path):
