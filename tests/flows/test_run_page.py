@@ -10,13 +10,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
-    ArtifactFilterTaskRunId,
     FlowRunFilter,
     FlowRunFilterId,
 )
 
 from flows.study import plan_study, study_flow
 from tasks import progress
+from tests.artifacts import artifacts_of
 
 REMADE = "pathways main step10-tokens3.2K"
 NUM_STEPS = 95
@@ -44,13 +44,6 @@ def task_runs(flow_run_id):
         if len(found) >= NUM_STEPS or time.monotonic() > deadline:
             return {one.name: one for one in found}
         time.sleep(0.2)
-
-
-def artifacts_of(task_run_id):
-    """Artifacts of one task run by type."""
-    wanted = ArtifactFilter(task_run_id=ArtifactFilterTaskRunId(any_=[task_run_id]))
-    found = get_client(sync_client=True).read_artifacts(artifact_filter=wanted)
-    return {one.type: one for one in found}
 
 
 def test_a_failed_run_shows_what_is_missing_and_the_next_one_all_there_is(
