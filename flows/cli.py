@@ -36,7 +36,7 @@ FAILED, BAD_REQUEST, INCOMPLETE = 1, 2, 3
 app = typer.Typer(
     help="Watch memorization turn into generalization while a mixture-of-experts language model "
     "is pretrained.\n\nA STUDY is a YAML file, or the name of one that ships with grokpath: "
-    "`nano` (the default study, minutes on two cores) or `smoke` (the same path in under a "
+    "`nano` (the default study, minutes on two cores) or `smoke` (the same path in about a "
     "minute).\n\nWhatever was made before is reused; after a failure or a kill, run again.",
     no_args_is_help=True,
     add_completion=False,
