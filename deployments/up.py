@@ -32,6 +32,7 @@ from deployments.guard import UP_PID
 from deployments.postgres import Server
 from deployments.processes import Processes
 from deployments.safety import Address
+from store.environment import reach_directly
 
 CHECKOUT = Path(__file__).parents[1]
 PROCFILE = CHECKOUT / "deployments" / "Procfile"
@@ -53,6 +54,7 @@ def up(wanted: Wanted, out: Console) -> None:
         When something ended by itself or did not start; everything else was ended.
     """
     where = safety.address(wanted.host, wanted.allowed_hosts)
+    reach_directly(where.url_host.strip("[]"))
     credentials = safety.credentials(wanted.host)
     os.environ |= {UP_PID: str(os.getpid()), "GROKPATH_ROOT": str(wanted.root)}
     with _alone(wanted.root):

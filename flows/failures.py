@@ -29,6 +29,10 @@ class StepsFailed(ValueError):
         super().__init__(message)
         self.causes = tuple(causes)
 
+    def although(self, finished: str) -> "StepsFailed":
+        """The same, with what is finished all the same."""
+        return StepsFailed(f"{self}\n{finished}", self.causes)
+
 
 def raise_failures(futures: Sequence[PrefectFuture[Any]]) -> None:
     """Raise one error for all steps that failed among finished ones; nothing when none did.

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from store import environment
+
 DATABASE_URL = "GROKPATH_DATABASE_URL"
 
 
@@ -76,6 +78,7 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
 
             _check_database(postgres, database_url)
             artifacts.check_root()
+            environment.find_room(artifacts.root())
             wanted = Wanted(
                 root=artifacts.root(),
                 host=host,

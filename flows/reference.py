@@ -85,8 +85,9 @@ def add_reference_commands(app: typer.Typer, out: Console, friendly: Any, quiet:
             quiet(verbose)
             from flows.frozen_router import frozen_router_flow
             from flows.server import prefect_server
+            from store import artifacts
 
-            with prefect_server():
+            with prefect_server(artifacts.root()):
                 made = frozen_router_flow(num_routers=routers)
             table = Table("routers", "x", "y", "n", "Pearson", "95 %", "p", box=None)
             for row in made["correlations"]:

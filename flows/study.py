@@ -21,6 +21,7 @@ from flows.checkpoints import (
     pin,
     release,
 )
+from flows.failures import StepsFailed
 from flows.kept import prepared
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.runner import task_runner
@@ -39,6 +40,7 @@ from tasks.pathways import measure_groups
 from tasks.plan import Plan, planning
 from tasks.publish import (
     build_warehouse,
+    check_tracking,
     deliver,
     describe,
     export_tracking,
@@ -74,14 +76,28 @@ def study_flow(
 
 
 def run_study(spec: Study) -> dict[str, str]:
-    """Everything a study asks, inside a flow run; returns where the results are."""
+    """Everything a study asks, inside a flow run; returns where the results are.
+
+    A finished report is delivered although its export to MLflow fails.
+    """
+    check_tracking()
     with ending_bodies(), recording(spec) as delivered, showing(spec):
         made = lay_out(spec)
-        finish(made)
-        paths = deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
+        try:
+            finish(made)
+        except StepsFailed as error:
+            if not made["report"].state.is_completed():
+                raise
+            report = _deliver(spec, made)["report"]
+            raise error.although(f"the report and the warehouse are finished: {report}") from None
+        paths = _deliver(spec, made)
         delivered()
         tell_events(spec)
     return paths
+
+
+def _deliver(spec: Study, made: dict[str, Any]) -> dict[str, str]:
+    return deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
 
 
 def plan_study(study: Study) -> Plan:

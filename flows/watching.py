@@ -106,8 +106,9 @@ def _server_once(held: ExitStack) -> Callable[[], None]:
         nonlocal running
         if not running:
             from flows.server import prefect_server
+            from store import artifacts
 
-            held.enter_context(prefect_server())
+            held.enter_context(prefect_server(artifacts.root()))
             running = True
 
     return start

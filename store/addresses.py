@@ -1,6 +1,45 @@
-"""Addresses of an MLflow server's pages and files, as they may be shown: without a password."""
+"""Addresses of an MLflow server, and of its pages and files as they may be shown: no password."""
 
+import http.client
+import urllib.error
+import urllib.request
 from urllib.parse import quote, urlsplit, urlunsplit
+
+STORES = "http://, https://, sqlite:///, postgresql://, mysql:// or mssql://"
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "uc")
+WHAT_TO_DO = "correct MLFLOW_TRACKING_URI, or unset it to use the embedded store"
+
+
+def check(uri: str, seconds: float = 10.0) -> None:
+    """Refuse an MLflow server that does not answer, and an address that names no MLflow store.
+
+    Any answer counts, a refusal too. Databases are not opened.
+
+    Raises
+    ------
+    ConnectionError
+        The server does not answer.
+    ValueError
+        The address has a scheme that MLflow does not know.
+    """
+    shown = redacted(uri)
+    if not is_server(uri):
+        scheme, found, _ = uri.partition("://")
+        if found and scheme.split("+")[0].split("-")[0] not in SCHEMES:
+            raise ValueError(
+                f"{shown} names no MLflow store; expected a URI that starts with {STORES}: "
+                f"{WHAT_TO_DO}"
+            )
+        return
+    try:
+        urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ConnectionError(
+            f"{shown} does not answer as an MLflow server ({reason}); start it, {WHAT_TO_DO}"
+        ) from None
 
 
 def is_server(uri: str) -> bool:

@@ -34,6 +34,7 @@ RECORD = "record.json"
 RESULT = "result.json"
 SEALED = ("step_name", "version", "fingerprint", "digest", "summary", "inputs", "files")
 """Fields of a record that the record's own digest covers; the others tell when and where."""
+PATTERN_CHARACTERS = "?*[]"
 FOLDER = re.compile(r"^v(?P<version>\d+)-(?P<fingerprint>\w+)$")
 
 
@@ -130,6 +131,12 @@ def check_root() -> None:
         Naming the folder and what is wrong with it.
     """
     folder = root()
+    if found := [character for character in PATTERN_CHARACTERS if character in str(folder)]:
+        raise ValueError(
+            f"{folder} cannot be the data folder: databases and file patterns take "
+            f"{' '.join(found)} in its path for something else; choose another folder with --root "
+            "or GROKPATH_ROOT"
+        )
     try:
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         artifacts_root().mkdir(exist_ok=True)

@@ -18,7 +18,6 @@ PACKAGES = (
     "numpy",
     "scipy",
     "rapidfuzz",
-    "numba",
     "pyarrow",
     "tokenizers",
     "safetensors",

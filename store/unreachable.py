@@ -9,11 +9,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import SQLAlchemyError
 
-from store.addresses import is_server, redacted
+from store.addresses import STORES, WHAT_TO_DO, is_server, redacted
 
 Answer = TypeVar("Answer")
 
-STORES = "http://, https://, sqlite:///, postgresql://, mysql:// or mssql://"
 # SQLite says these of a file that is no store or a damaged one; of a locked or full one, others.
 BROKEN_FILE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # The one telling phrase in what the HTTP library says of a request that failed.
@@ -44,8 +43,7 @@ def explained(uri: str, error: Exception) -> Exception | None:
     shown = redacted(uri)
     if isinstance(error, UnsupportedModelRegistryStoreURIException):
         return ValueError(
-            f"{shown} names no MLflow store; expected a URI that starts with {STORES}: correct "
-            "MLFLOW_TRACKING_URI, or unset it to use the embedded store"
+            f"{shown} names no MLflow store; expected a URI that starts with {STORES}: {WHAT_TO_DO}"
         )
     if isinstance(error, ModuleNotFoundError):
         return ValueError(
@@ -60,8 +58,7 @@ def explained(uri: str, error: Exception) -> Exception | None:
         found = WHY.search(str(error))
         return ConnectionError(
             f"{shown} does not answer as an MLflow server "
-            f"({found[0] if found else 'no valid answer'}); start it, correct "
-            "MLFLOW_TRACKING_URI, or unset it to use the embedded store, then export again"
+            f"({found[0] if found else 'no valid answer'}); start it, {WHAT_TO_DO}, then run again"
         )
     return None
 

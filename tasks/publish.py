@@ -10,6 +10,7 @@ from uuid import uuid4
 import yaml
 
 from store import artifacts
+from store.addresses import check
 from store.artifacts import Artifact
 from store.identity import canonical_json
 from studies.settings import Runtime
@@ -90,6 +91,19 @@ def export_tracking(
 def tracking_destination() -> str:
     """Where runs are tracked: `MLFLOW_TRACKING_URI`, or the store inside the data folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
+
+
+def check_tracking() -> None:
+    """Refuse an MLflow server that does not answer before anything is computed.
+
+    Raises
+    ------
+    ConnectionError, ValueError
+        Saying what was tried and what to do.
+    """
+    destination = tracking_destination()
+    if destination != EMBEDDED:
+        check(destination)
 
 
 def describe(study: Study) -> dict[str, str]:

@@ -445,7 +445,7 @@ def test_a_server_that_is_away_is_reported_soon_and_without_password(
     assert f"http://127.0.0.1:{port}/ does not answer as an MLflow server" in str(caught.value)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
     assert "(Connection refused); start it" in str(caught.value)
-    assert str(caught.value).endswith("unset it to use the embedded store, then export again")
+    assert str(caught.value).endswith("unset it to use the embedded store, then run again")
     assert "secret" not in str(caught.value)
     assert time.monotonic() - started < 30
 
