@@ -16,7 +16,7 @@ from store import artifacts
 from store.artifacts import Artifact
 from store.identity import canonical_json
 from store.schemas import TABLES, conform
-from store.tensors import load_routing
+from store.tensors import load_losses
 from studies.spec import Domain
 
 
@@ -230,15 +230,15 @@ def _loss_table(routing: Artifact) -> pa.Table:
         domain, split = file.stem.rsplit(".", 1)
         if split not in ("probe", "validation"):
             continue
-        tensors = load_routing(file)
-        num_samples = len(tensors.sample_ids_N)
+        losses = load_losses(file)
+        num_samples = len(losses.sample_ids_N)
         tables.append(
             pa.table(
                 {
                     "domain": [domain] * num_samples,
                     "split": [split] * num_samples,
-                    "sample_id": tensors.sample_ids_N,
-                    "loss": tensors.losses_N,
+                    "sample_id": losses.sample_ids_N,
+                    "loss": losses.losses_N,
                 }
             )
         )

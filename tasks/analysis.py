@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from store.artifacts import Artifact
 from store.identity import Label
-from store.tensors import load_routing
+from store.tensors import load_losses
 from studies.settings import (
     AnalysisSpec,
     GeneralizationSpec,
@@ -44,8 +44,8 @@ def find_memorization(
 
     samples, thresholds, scan = [], [], []
     for domain in domains:
-        tensors = [load_routing(artifact.path / f"{domain}.probe.npz") for artifact in routing]
-        losses_NT = np.stack([t.losses_N for t in tensors], axis=1)
+        losses = [load_losses(artifact.path / f"{domain}.probe.npz") for artifact in routing]
+        losses_NT = np.stack([one.losses_N for one in losses], axis=1)
         found_N, epsilon, note = _memorized(losses_NT, steps, settings)
         if epsilon is not None and len(steps) > 1:
             tried = [(epsilon, settings.delta), *_tried(sensitivity)]
@@ -69,7 +69,7 @@ def find_memorization(
             pa.table(
                 {
                     "domain": [domain] * len(found_N),
-                    "sample_id": tensors[0].sample_ids_N,
+                    "sample_id": losses[0].sample_ids_N,
                     "memorization_step": pa.array(found_N, mask=found_N == NEVER),
                 }
             )

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from metrics.sensitivity import Trial
 from store.artifacts import Artifact
-from store.tensors import load_routing
+from store.tensors import load_losses, load_routing
 from studies.settings import AnalysisSpec, PathwaysSpec, Runtime, SensitivitySpec
 from tasks.step import step
 from tasks.workers import report
@@ -128,51 +128,56 @@ def _memorization_trials(
     What the appendix of the paper varies (App. E.3) is which samples count; the distance is then
     taken over those at every checkpoint.
     """
-    from metrics.distances import mean_pairwise_distance
     from metrics.memorization import NEVER, memorization_steps
-    from metrics.pathways import pathways_in_unit
 
     if len(one["steps"]) < 2:
         return []
-    tensors = [load_routing(a.path / f"{domain}.probe.npz") for a in one["routing"]]
-    losses_NT = np.stack([tensor.losses_N for tensor in tensors], axis=1)
+    files = [artifact.path / f"{domain}.probe.npz" for artifact in one["routing"]]
+    losses_NT = np.stack([load_losses(file).losses_N for file in files], axis=1)
     last = one["steps"][-1]
     settings = [("epsilon", epsilon, epsilon, PAPER_DELTA) for epsilon in sensitivity.epsilons]
     settings += [("delta", delta, PAPER_EPSILON, delta) for delta in sensitivity.deltas]
-    known: dict[bytes, pd.Series] = {}
-    trials = []
+    memorized = []
     for setting, value, epsilon, delta in settings:
         found_N = memorization_steps(losses_NT, one["steps"], epsilon, delta)
-        inside_N = (found_N != NEVER) & (found_N < last)
-        note = None
-        curve = pd.Series(dtype=float)
-        if inside_N.sum() < 2:
-            note = f"not available, because {int(inside_N.sum())} samples are memorized"
-        else:
-            if inside_N.tobytes() not in known:
-                strings = (
-                    pathways_in_unit(
-                        tensor.routing_weights_NLK[inside_N], pathways.threshold, "character"
-                    )
-                    for tensor in tensors
-                )
-                means = [
-                    mean_pairwise_distance(
-                        one_set, max_pairs=sensitivity.max_pairs, seed=sensitivity.seed
-                    ).mean
-                    for one_set in strings
-                ]
-                known[inside_N.tobytes()] = pd.Series(means, index=one["steps"])
-            curve = known[inside_N.tobytes()]
-        trials.append(
-            Trial(
-                f"{setting} of memorization",
-                f"{value:g} ({inside_N.mean():.0%} of samples)",
-                "pathway_distance",
-                curve,
-                accuracy,
-                False,
-                note,
-            )
+        memorized.append((setting, value, (found_N != NEVER) & (found_N < last)))
+    enough = [inside_N for *_, inside_N in memorized if inside_N.sum() >= 2]
+    curves = _distances_within(files, one["steps"], enough, pathways, sensitivity)
+    return [
+        Trial(
+            f"{setting} of memorization",
+            f"{value:g} ({inside_N.mean():.0%} of samples)",
+            "pathway_distance",
+            curves.get(inside_N.tobytes(), pd.Series(dtype=float)),
+            accuracy,
+            False,
+            None
+            if inside_N.sum() >= 2
+            else f"not available, because {int(inside_N.sum())} samples are memorized",
         )
-    return trials
+        for setting, value, inside_N in memorized
+    ]
+
+
+def _distances_within(
+    files: list[Path],
+    steps: list[int],
+    subsets: list[np.ndarray],
+    pathways: PathwaysSpec,
+    sensitivity: SensitivitySpec,
+) -> dict[bytes, pd.Series]:
+    """Mean pathway distance by step within subsets of samples; one checkpoint in memory at once."""
+    from metrics.distances import mean_pairwise_distance
+    from metrics.pathways import pathways_in_unit
+
+    unique = {inside_N.tobytes(): inside_N for inside_N in subsets}
+    means: dict[bytes, list[float]] = {key: [] for key in unique}
+    for file in files if unique else ():
+        weights_NLK = load_routing(file).routing_weights_NLK
+        for key, inside_N in unique.items():
+            strings = pathways_in_unit(weights_NLK[inside_N], pathways.threshold, "character")
+            found = mean_pairwise_distance(
+                strings, max_pairs=sensitivity.max_pairs, seed=sensitivity.seed
+            )
+            means[key].append(found.mean)
+    return {key: pd.Series(values, index=steps) for key, values in means.items()}
