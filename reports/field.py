@@ -53,12 +53,13 @@ group by all order by all""",
         caption="Share of a domain's tokens that choose the expert (arXiv 2409.02060), by layer, "
         "at the last checkpoint of the main series. With k of K experts per token the shares of a "
         "domain sum to k in each layer; k/K is what even use gives.",
-        sql=f"""select layer, expert as x, d.title as y, token_share as value
-from expert_use join domains d using (domain)
+        sql=f"""select layer, expert as x, domain as y, token_share as value
+from expert_use join domains using (domain)
 where series = {MAIN} and step = (select max(step) from checkpoints where series = {MAIN})
-order by all""",
+order by layer, expert, position""",
         missing="no routing of single tokens was measured",
         panels=("layer",),
+        y_names="domain",
         kind="matrix",
         x_title="expert",
         format=".2f",

@@ -28,6 +28,8 @@ Read = Callable[[str], list[Row]]
 
 MAX_COLUMNS = 4
 MAX_SERIES = 6
+PAIR = " × "
+"""Between the names of two domains."""
 DRAWN_BY = {"curve": panel_specs, "scatter": scatter_specs, "matrix": heat_specs}
 
 
@@ -81,6 +83,8 @@ class Names:
         """How a column's value is called on the page."""
         if column == "domain":
             return self.domains.get(value, value)
+        if column == "pair":
+            return PAIR.join(self.of("domain", name) for name in value.split(PAIR))
         if column == "series":
             return self.series.get(value, value)
         if column == "layer":
@@ -99,7 +103,8 @@ def make_figure(question: Question, read: Read, names: Names) -> Figure:
     lines = {} if question.kind == "matrix" else _lines(question, rows, names)
     answers: dict[tuple[Any, ...], list[dict[str, Any]]] = {key: [] for key in keys}
     for row in rows:
-        answers[tuple(row[p] for p in question.panels)].append(_point(question, row, lines))
+        key = tuple(row[p] for p in question.panels)
+        answers[key].append(_point(question, row, lines, names))
     panels = _panels(question, answers, names)
     return Figure(question, panels, tuple(lines.values()), _axis(question, rows), note)
 
@@ -131,10 +136,10 @@ def save(figure: Figure, folder: Path) -> None:
     save_figure(question.name, question.title, specs, folder, columns=figure.columns)
 
 
-def _point(question: Question, row: Row, lines: Mapping[Any, Line]) -> dict[str, Any]:
+def _point(question: Question, row: Row, lines: Mapping[Any, Line], names: Names) -> dict[str, Any]:
     value = float(f"{row['value']:.6g}")
     if question.kind == "matrix":
-        return {"x": row["x"], "y": row["y"], "value": value}
+        return {"x": row["x"], "y": names.of(question.y_names, row["y"]), "value": value}
     label = lines[row[question.line]].label
     if question.kind == "scatter":
         return {"line": label, "x": float(f"{row['x']:.6g}"), "value": value}

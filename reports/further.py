@@ -139,9 +139,8 @@ from drawn order by all""",
         title="Distance between samples of two domains",
         caption="Mean pathway distance over pairs with one sample from each domain. The paper "
         "expects no trend: samples of different subjects have little to share.",
-        sql="""select a.title || ' × ' || b.title as pair, series, step, value
-from cross_domain c join domains a on a.domain = c.domain join domains b on b.domain = other_domain
-where c.metric = 'pathway_distance' order by all""",
+        sql="""select domain || ' × ' || other_domain as pair, series, step, value
+from cross_domain where metric = 'pathway_distance' order by all""",
         missing="the study has one domain",
         panels=("pair",),
         paper="App. E.4",

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,24 @@ def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:
     series = read("select * from series order by position")
     domains = read("select * from domains order by position")
     names = Names(
-        domains={row["domain"]: row["title"] or row["domain"] for row in domains},
+        domains=_domain_labels(domains),
         series={row["series"]: _series_label(row["series"], row["title"]) for row in series},
         roles={row["series"]: row["role"] for row in series},
     )
     figures = [make_figure(question, read, names) for question in QUESTIONS]
     return figures, [read_table(question, read, names) for question in TABLES], names
+
+
+def _domain_labels(domains: Sequence[Row]) -> dict[str, str]:
+    """Titles of the domains, with the name where there is no title or two have the same."""
+    shared = Counter(row["title"] for row in domains)
+    labels = {}
+    for row in domains:
+        name, title = row["domain"], row["title"]
+        labels[name] = title if shared[title] == 1 else f"{title} ({name})"
+        if not title:
+            labels[name] = name
+    return labels
 
 
 def _series_label(name: str, title: str) -> str:

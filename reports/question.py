@@ -36,6 +36,7 @@ class Question:
     kind: Kind = "curve"
     x_title: str = ""
     y_title: str = ""
+    y_names: str = ""  # what the names on a matrix' y are names of, such as "domain"
     paper: str = ""
 
 
