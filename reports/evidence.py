@@ -1,8 +1,8 @@
 """What a study's rows may count for: where there is something to follow, and which tests count.
 
-A monitor earns its keep twice: it follows accuracy in the detrended test, and it stays quiet (or
-moves otherwise) in a control that cannot generalize. What the test also finds in a control needs
-no generalization, so it does not count.
+A monitor earns its keep twice: it follows accuracy in the detrended test, and it changes otherwise
+than in a control that cannot generalize. What the test also finds in a control needs no
+generalization, so it does not count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,8 @@ WINDOW = "after_onset"
 RISE = 0.10
 
 # Verdicts as metrics/separation.py words them.
-APART, NOT_APART = "tells them apart", "does not tell them apart"
+APART, NOT_APART = "differs in these two runs", "no difference shown"
+FURTHER = "moves further in the control"
 STILL, AGAINST = "does not move in main", "moves against expectation"
 CANNOT_TELL = "cannot tell"
 

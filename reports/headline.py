@@ -1,4 +1,7 @@
-"""The study in two or three sentences: which monitors pass both tests in the same domain."""
+"""The study in two or three sentences: which monitors pass both tests in the same domain.
+
+What is counted is said: how many measures were tested, and how many of them claim a direction.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,10 +48,13 @@ def headline(evidence: Evidence) -> str:
     claiming = {monitor for monitor in tested if evidence.directions.get(monitor, 0)}
     if not claiming:
         return f"{rises} None of the measures held against it claims a direction."
-    return " ".join([rises, *_verdict(evidence, len(claiming))])
+    among = (
+        f"Of {_counted(len(tested), 'measure')} tested, {len(claiming)} with a claimed direction"
+    )
+    return " ".join([rises, *_verdict(evidence, among)])
 
 
-def _verdict(evidence: Evidence, num_claiming: int) -> list[str]:
+def _verdict(evidence: Evidence, among: str) -> list[str]:
     outcomes = by_outcome(evidence, evidence.tests())
     following = [
         (row["monitor"], row["domain"], row["series"]) for row in outcomes.get(FOLLOWS, [])
@@ -62,21 +68,20 @@ def _verdict(evidence: Evidence, num_claiming: int) -> list[str]:
         and evidence.directions.get(row["monitor"], 0)
     ]
     both = [place for place in following if place in apart]
-    among = f"Of {_counted(num_claiming, 'monitor')} with a claim"
     if both:
         found = (
-            f"{among}, following accuracy in the detrended test and telling main from control in "
-            f"the same domain: {_where(both, evidence)}."
+            f"{among}: following accuracy in the detrended test and differing from the control in "
+            f"the same domain, in these two runs: {_where(both, evidence)}."
         )
         return [found, *_echoes(outcomes.get(ECHO, []))]
     told = [
-        f"{among}, none both follows accuracy in the detrended test and tells main from control in "
-        "the same domain."
+        f"{among}: none both follows accuracy in the detrended test and differs from the control "
+        "in the same domain."
     ]
     if following:
         told.append(f"Only following: {_where(following, evidence)}.")
     if apart:
-        told.append(f"Only telling apart: {_where(apart, evidence)}.")
+        told.append(f"Only differing from the control: {_where(apart, evidence)}.")
     return told + _echoes(outcomes.get(ECHO, []))
 
 

@@ -26,6 +26,12 @@ def limits(evidence: Evidence, num_steps: int) -> list[str]:
     roles = evidence.names.roles
     told += _reach(evidence)
     told += _whole_runs(evidence)
+    if any(row["monitor"] == "validation_loss" for row in evidence.correlations):
+        told.append(
+            "Validation loss needs held-out samples. Where they come from the pool that the "
+            "benchmark was drawn from, as in the nano studies, that it follows accuracy is nearly "
+            "built in."
+        )
     for series in (name for name, role in roles.items() if role == "control"):
         told += _control(series, evidence)
     counts = Counter(roles.values())

@@ -1,4 +1,8 @@
-"""What came first in each domain of the main series: low loss, memorization or accuracy."""
+"""What came first in each domain of the main series: low loss, memorization or accuracy.
+
+Loss and accuracy are compared at the same share of their way; and what counts as memorized is held
+against the loss of held-out samples at the same step.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ ORDER_SQL = """with curve as (
   select *, (value - start) / nullif(finish - start, 0) as gone from curve
 ), reached as (
   select series, domain,
-    min(step) filter (monitor = 'training_loss' and gone >= 0.9) as loss_step,
+    min(step) filter (monitor = 'training_loss' and gone >= 0.5) as loss_step,
     min(step) filter (monitor = 'accuracy' and gone >= 0.5) as accuracy_step
   from way group by all
 ), ends as (
@@ -26,7 +30,9 @@ ORDER_SQL = """with curve as (
   from memorization join ends using (series) where memorization_step < last group by all
 )
 select * from reached full join half using (series, domain)
-full join memorization_thresholds using (series, domain) order by all"""
+full join memorization_thresholds using (series, domain)
+left join (select series, domain, training_loss, validation_loss, is_memorized
+  from memorization_evidence) using (series, domain) order by all"""
 
 
 def order_of_events(read: Read, names: Names, risen: set[tuple[str, str]]) -> list[str]:
@@ -46,12 +52,12 @@ def order_of_events(read: Read, names: Names, risen: set[tuple[str, str]]) -> li
         for row in rows
         if (row["series"], row["domain"]) in risen
     ]
-    return events + _thresholds(rows, names)
+    return events + _worth(rows, names) + _thresholds(rows, names)
 
 
 def _sentence(row: Row, names: Names, *, of_series: bool) -> str:
     events = [
-        (row["loss_step"], "the training loss has gone 90 % of its way by step {}"),
+        (row["loss_step"], "the training loss has gone half of its way by step {}"),
         (row["accuracy_step"], "accuracy has gone half of its way by step {}"),
         (row["memorized_step"], "half of the samples memorized before the end are so by step {}"),
     ]
@@ -61,6 +67,24 @@ def _sentence(row: Row, names: Names, *, of_series: bool) -> str:
     place = names.of("domain", row["domain"])
     place += f", {names.of('series', row['series'])}" if of_series else ""
     return f"{place}: {', '.join(told)}."
+
+
+def _worth(rows: Sequence[Row], names: Names) -> list[str]:
+    """Where samples count as memorized that are known hardly better than held-out ones."""
+    doubtful = [row for row in rows if row["is_memorized"] is False and row["memorized_step"]]
+    several = len({row["series"] for row in rows}) > 1
+    told = []
+    for row in doubtful:
+        place = names.of("domain", row["domain"])
+        place += f", {names.of('series', row['series'])}" if several else ""
+        told.append(
+            f"{place}: {row['share_memorized'] * 100:.1f} % of the samples count as memorized "
+            f"before the end by the paper's rule, but at step {row['memorized_step']:,}, by which "
+            f"half of these do, the training loss is {row['training_loss']:.3g} and the "
+            f"validation loss {row['validation_loss']:.3g}: they are known hardly better than "
+            "held-out samples, so this is no sign of memorization, and no delay is shown."
+        )
+    return told
 
 
 def _thresholds(rows: Sequence[Row], names: Names) -> list[str]:
@@ -79,7 +103,7 @@ def _thresholds(rows: Sequence[Row], names: Names) -> list[str]:
     )
     shares = sorted(row["share_memorized"] for row in missed)
     low, high = (f"{missed[0][end] * 100:.0f}" for end in ("share_low", "share_high"))
-    span = " to ".join(dict.fromkeys(f"{share * 100:.0f}" for share in (shares[0], shares[-1])))
+    span = " to ".join(dict.fromkeys(f"{share * 100:.1f}" for share in (shares[0], shares[-1])))
     told = (
         f"In {where} the share memorized before the last checkpoint is outside the wanted {low} to "
         f"{high} %: it is {span} %."

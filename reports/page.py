@@ -55,7 +55,9 @@ GLANCE_SQL = """with ends as (
 )
 select * from (select series, domain from series cross join domains)
 left join ends using (series, domain)
-left join memorization_thresholds using (series, domain) order by domain, series"""
+left join memorization_thresholds using (series, domain)
+left join (select series, domain, training_loss as loss_then, validation_loss as validation_then,
+  is_memorized from memorization_evidence) using (series, domain) order by domain, series"""
 # The sentences are about the paper's monitors and the five others that stand best.
 TOLD_SQL = """select m.*, m.family = 'paper' or coalesce(rank <= 5, false) as told
 from monitors m left join (
@@ -262,6 +264,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     return {
         "headline": headline(evidence),
         "findings": findings(evidence),
+        "num_others": sum(row["family"] != "paper" for row in monitors),
         "limits": limits(evidence, num_steps),
         "echoed": evidence.echoed,
         "order": order_of_events(read, names, risen),

@@ -12,6 +12,7 @@ from reports.evidence import (
     CANNOT_TELL,
     ECHO,
     FOLLOWS,
+    FURTHER,
     HINT,
     MOVES,
     NOT_APART,
@@ -28,11 +29,15 @@ from reports.words import listed, minus, p_value
 
 @dataclass(frozen=True)
 class Finding:
-    """What one monitor did: its name and two plain sentences."""
+    """What one monitor did: its name and two plain sentences.
+
+    `chosen`: it stands here because it did best on these very data.
+    """
 
     title: str
     follows: str
     separates: str
+    chosen: bool = False
 
 
 def findings(evidence: Evidence) -> list[Finding]:
@@ -44,7 +49,9 @@ def findings(evidence: Evidence) -> list[Finding]:
         pairs = [row for row in evidence.separation if row["monitor"] == name]
         if pairs or name in tested:
             follows = _follows(name, evidence)
-            found.append(Finding(monitor["title"], follows, _separates(pairs, evidence.names)))
+            separates = _separates(pairs, evidence.names)
+            chosen = monitor.get("family", "paper") != "paper"
+            found.append(Finding(monitor["title"], follows, separates, chosen))
     return found
 
 
@@ -87,7 +94,23 @@ def _follows(monitor: str, evidence: Evidence) -> str:
     if untested:
         where = listed([_case(row, tests, names) for row in untested])
         clauses.append(f"The test abstains in {where}.")
-    return " ".join(clauses)
+    return " ".join([*clauses, *_against_claim(tests, evidence, monitor)])
+
+
+def _against_claim(tests: Sequence[Row], evidence: Evidence, monitor: str) -> list[str]:
+    """Where the plain correlation has the other sign than is claimed, with its numbers."""
+    direction = evidence.directions.get(monitor, 0)
+    against = [
+        f"{_case(row, tests, evidence.names)} (r\u00a0{minus(row['pearson'])})"
+        for row in tests
+        if row.get("pearson") is not None
+        and row["pearson"] * direction < 0
+        and (row["pearson_low"] or 0) * (row["pearson_high"] or 0) > 0
+    ]
+    if not against:
+        return []
+    claimed = "positive" if direction > 0 else "negative"
+    return [f"The claimed correlation is {claimed}, the measured one is not: {listed(against)}."]
 
 
 def _moves(rows: Sequence[Row], tests: Sequence[Row], names: Names) -> list[str]:
@@ -110,14 +133,22 @@ def _separates(pairs: Sequence[Row], names: Names) -> str:
     judged = [row for row in pairs if row["verdict"] != CANNOT_TELL]
     if not judged:
         return f"Cannot be told in {_every(pairs)}: too few checkpoints or values missing."
-    wrong = [names.of("domain", row["domain"]) for row in judged if row["verdict"] == AGAINST]
-    told = listed(list(dict.fromkeys(wrong))) if wrong else ""
-    against = f" It moves against the expected direction in {told}." if wrong else ""
     apart = [row for row in judged if row["verdict"] == APART]
-    if not apart:
-        return _none(judged) + against
-    told = listed(list(dict.fromkeys(names.of("domain", row["domain"]) for row in apart)))
-    return f"Yes in {len(apart)} of {_cases(judged)}: {told}.{against}"
+    clauses = [_none(judged)]
+    if apart:
+        clauses = [f"Differs in {len(apart)} of {_cases(judged)}: {_domains(apart, names)}."]
+    for verdict, words in (
+        (FURTHER, "It moves further in the control in {}."),
+        (AGAINST, "It moves against the expected direction in {}."),
+    ):
+        found = [row for row in judged if row["verdict"] == verdict]
+        if found:
+            clauses.append(words.format(_domains(found, names)))
+    return " ".join(clauses)
+
+
+def _domains(rows: Sequence[Row], names: Names) -> str:
+    return listed(list(dict.fromkeys(names.of("domain", row["domain"]) for row in rows)))
 
 
 def _none(rows: Sequence[Row], which: str = "") -> str:
@@ -152,8 +183,9 @@ def _case(row: Row, among: Sequence[Row], names: Names, *, numbers: bool = False
 def separation_mark(verdict: str) -> tuple[str, str]:
     """Class and short words of a separation verdict, for the summary matrix."""
     marks = {
-        APART: ("yes", "tells apart"),
-        NOT_APART: ("no", "does not"),
+        APART: ("yes", "differs"),
+        NOT_APART: ("no", "no difference"),
+        FURTHER: ("against", "further in control"),
         STILL: ("still", "moves not"),
         AGAINST: ("against", "moves against"),
         CANNOT_TELL: ("none", "cannot tell"),

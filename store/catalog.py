@@ -316,7 +316,7 @@ TABLES = (
     ),
     Table(
         "separation",
-        "Whether a monitor tells the main series from the control series.",
+        "Whether a monitor's change in the main series differs from that in the control series.",
         (
             DOMAIN,
             MONITOR,
@@ -326,8 +326,8 @@ TABLES = (
             real("control_change", "The same change in the control.", True),
             text("main_moves", "'rises', 'falls' or 'stays' in the main series."),
             text("control_moves", "'rises', 'falls' or 'stays' in the control series."),
-            real("graded", "Difference of the changes over the noise; null if unknown.", True),
-            text("verdict", "Whether the monitor tells them apart."),
+            real("graded", "Difference of the changes in standard errors; null if unknown.", True),
+            text("verdict", "What the test of the difference says, in plain words."),
             text("sentence", "The same in one plain sentence with its numbers."),
         ),
     ),

@@ -198,7 +198,7 @@ def _correlation(series: str, domain: str, monitor: str, window: str) -> dict[st
 
 def _separation(domain: str, monitor: str) -> dict[str, Any]:
     apart = (domain, monitor) == ("math", "pathway_distance")
-    verdict = "tells them apart" if apart else "does not tell them apart"
+    verdict = "differs in these two runs" if apart else "no difference shown"
     return {
         "domain": domain,
         "monitor": monitor,

@@ -86,9 +86,10 @@ def test_accuracy_rises_above_its_start_and_above_the_control():
 def test_verdicts_match_those_of_the_metrics():
     from metrics import separation
 
-    assert (module.APART, module.NOT_APART) == (
-        separation.TELLS_APART,
-        separation.DOES_NOT_TELL_APART,
+    assert (module.APART, module.NOT_APART, module.FURTHER) == (
+        separation.DIFFERS,
+        separation.NO_DIFFERENCE,
+        separation.MOVES_FURTHER_IN_CONTROL,
     )
     assert (module.STILL, module.AGAINST, module.CANNOT_TELL) == (
         separation.DOES_NOT_MOVE,

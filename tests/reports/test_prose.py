@@ -4,7 +4,7 @@ import pytest
 
 from reports import words
 from reports.charts import ramp_colour, step_ticks
-from reports.evidence import AGAINST, CANNOT_TELL
+from reports.evidence import AGAINST, CANNOT_TELL, FURTHER
 from reports.figures import Names
 from reports.headline import headline
 from reports.prose import findings
@@ -20,12 +20,15 @@ def test_mixed_results_are_told_as_they_are():
         [row_of(), row_of("code", rho=0.6)],
         [compared(), compared("code", AGAINST)],
     )
+    assert told([row_of()], [compared(), compared("code", FURTHER)]).separates == (
+        "Differs in 1 of 2 domains: Math. It moves further in the control in Code."
+    )
     assert finding.follows == (
         "Yes in 1 of 2 domains: Math (ρ\u00a0−0.70, p\u00a0=\u00a00.010). It moves with accuracy "
         "against the expected direction in Code (ρ\u00a00.60, p\u00a0=\u00a00.010)."
     )
     assert finding.separates == (
-        "Yes in 1 of 2 domains: Math. It moves against the expected direction in Code."
+        "Differs in 1 of 2 domains: Math. It moves against the expected direction in Code."
     )
 
 
@@ -56,6 +59,18 @@ def test_a_control_that_does_the_same_takes_the_yes_away():
     assert "Also in the control, so not counted: 1 finding." in text
 
 
+def test_a_correlation_against_the_claim_is_told_with_its_numbers():
+    """A run in which the distance rises with accuracy was told as 'in none of 3 domains'."""
+    numbers = {"pearson": 0.94, "pearson_low": 0.8, "pearson_high": 0.98}
+    rows = [row_of(p=0.5, holm=1.0) | numbers, row_of("code", p=0.5, holm=1.0) | numbers]
+    assert told(rows).follows == (
+        "In none of 2 domains. The claimed correlation is negative, the measured one is not: Math "
+        "(r\u00a00.94) and Code (r\u00a00.94)."
+    )
+    unsure = [row | {"pearson_low": -0.1} for row in rows]
+    assert told(unsure).follows == "In none of 2 domains."
+
+
 def test_a_measure_without_a_claim_follows_nothing():
     unclaimed = [monitor(direction=0)]
     rows = [row_of(rho=0.7), row_of("code", rho=-0.6)]
@@ -70,8 +85,8 @@ def test_a_measure_without_a_claim_follows_nothing():
     both = [monitor(), monitor("entropy", 0)]
     rows = [row_of(p=0.5, holm=1.0), row_of(name="entropy")]
     text = headline(evidence(rows, [compared(name="entropy")], monitors=both))
-    assert "Of 1 monitor with a claim, none both follows" in text
-    assert text.endswith("tells main from control in the same domain.")
+    assert "Of 2 measures tested, 1 with a claimed direction: none both follows" in text
+    assert text.endswith("differs from the control in the same domain.")
 
 
 @pytest.mark.parametrize(
@@ -79,10 +94,18 @@ def test_a_measure_without_a_claim_follows_nothing():
     [
         ([], [], "No monitor could be held against accuracy"),
         ([row_of()], [], "The study has no control series"),
-        ([row_of()], [compared()], "Of 1 monitor with a claim, following accuracy"),
-        ([row_of()], [compared()], "in the same domain: distance (Math)."),
+        (
+            [row_of()],
+            [compared()],
+            "Of 1 measure tested, 1 with a claimed direction: following accuracy",
+        ),
+        ([row_of()], [compared()], "in these two runs: distance (Math)."),
         ([row_of()], [compared("code")], "Only following: distance (Math)."),
-        ([row_of(p=0.5, holm=1.0)], [compared()], "Only telling apart: distance (Math)."),
+        (
+            [row_of(p=0.5, holm=1.0)],
+            [compared()],
+            "Only differing from the control: distance (Math).",
+        ),
     ],
 )
 def test_headline_follows_the_rows(correlations, separation, expected):
@@ -121,13 +144,15 @@ def test_headline_stays_short_with_many_findings(num_domains):
     text = headline(
         evidence(following + echoes, apart, monitors=monitors, risen=risen, names=names)
     )
-    assert f"Accuracy rises in all {num_domains} domains. Of 12 monitors" in text
+    assert f"Accuracy rises in all {num_domains} domains. Of 12 measures tested, 12 with" in text
     each = "6 monitors in each of 4 domains" if num_domains == 4 else "6 monitors in all 9 domains"
     assert f"Only following: {each}." in text
     few = "6 monitors in each of 3 domains, 5 in Domain 1 (a long title)"
-    assert (few if num_domains == 4 else "Only telling apart: 6 monitors in all 9 domains") in text
+    assert (
+        few if num_domains == 4 else "Only differing from the control: 6 monitors in all 9 domains"
+    ) in text
     assert "not counted: 1 finding." in text
-    assert len(text.split()) <= 65
+    assert len(text.split()) <= 75
 
 
 def test_numbers_are_written_well():

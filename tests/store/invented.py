@@ -271,7 +271,7 @@ def _invent_verdicts(rows: Rows) -> None:
                     "main_moves": "falls",
                     "control_moves": "falls",
                     "graded": 0.0,
-                    "verdict": "does not tell them apart",
+                    "verdict": "no difference shown",
                     "sentence": "It falls by 3 in both.",
                 }
             )

@@ -141,14 +141,15 @@ def test_delay_leaves_out_what_is_reached_at_the_final_step(tmp_path: Path) -> N
             "num_memorized": 4,  # 25, 25, 50, 50; the fifth is memorized at the final step
             "num_generalized": num_generalized,
             "memorization_in_range": in_range,
+            "is_memorized": is_memorized,
             "accuracy_rise": rise,
             "median_memorization_step": 37.5,
             "median_generalization_step": generalized,
             "delay": delay,
         }
-        for series, num_generalized, in_range, rise, generalized, delay in (
-            ("main", 2, True, 0.8, 50.0, 12.5),
-            ("shuffled", 0, False, 0.0, None, None),
+        for series, num_generalized, in_range, is_memorized, rise, generalized, delay in (
+            ("main", 2, True, True, 0.8, 50.0, 12.5),
+            ("shuffled", 0, False, True, 0.0, None, None),
         )
     ]
 

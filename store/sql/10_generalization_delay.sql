@@ -1,7 +1,8 @@
 -- How long generalization lags behind memorization: the median step of each among the samples and
 -- documents (headline benchmark) that got there before the final checkpoint, and the difference in
--- optimizer steps. It means something only where memorization is in range and accuracy rises. Groups
--- of the final step are left out: nothing comes after it that could speak against them.
+-- optimizer steps; null where nothing was memorized or accuracy does not rise (the view
+-- memorization_evidence). Groups of the final step are left out: nothing comes after it that could
+-- speak against them.
 WITH ends AS (
     SELECT series, max(step) AS step
     FROM checkpoints
@@ -34,18 +35,14 @@ SELECT
     memorized.num AS num_memorized,
     generalized.num AS num_generalized,
     memorization_thresholds.in_range AS memorization_in_range,
-    accuracy.rise AS accuracy_rise,
+    evidence.is_memorized,
+    evidence.accuracy_rise,
     memorized.step AS median_memorization_step,
     generalized.step AS median_generalization_step,
-    generalized.step - memorized.step AS delay
+    if(evidence.delay_means_something, generalized.step - memorized.step, NULL) AS delay
 FROM memorized
 JOIN generalized USING (series, domain)
+JOIN memorization_evidence AS evidence USING (series, domain)
 LEFT JOIN memorization_thresholds USING (series, domain)
-LEFT JOIN (
-    SELECT series, domain, arg_max(value, step) - arg_min(value, step) AS rise
-    FROM curves
-    WHERE monitor = 'accuracy'
-    GROUP BY series, domain
-) AS accuracy USING (series, domain)
 LEFT JOIN domains USING (domain)
 ORDER BY series, domains.position;
