@@ -92,27 +92,46 @@ class Bars:
 
 
 class Lines:
-    """A line when the last run of a kind of step is done, and now and then from a long body."""
+    """A line when the last run of a kind of step is done, from long bodies, and every 30 s."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, seconds_between: float = SECONDS_BETWEEN_LINES
+    ) -> None:
         self._console = console
         self._done = _Done(plan)
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
+        self._seconds_between = seconds_between
         self._last: dict[str, float] = {}
+        self._running: dict[str, Report] = {}
         self._lock = threading.Lock()
+        self._over = threading.Event()
 
     def __enter__(self) -> Self:
         watch(self._follow)
+        threading.Thread(target=self._keep_talking, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         unwatch(self._follow)
+
+    def _keep_talking(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds_between)):
+            with self._lock:
+                if time.monotonic() - self._said >= self._seconds_between:
+                    done, total = self._done.together()
+                    running = list(self._running.values())[-1:]
+                    at = "".join(f"; {r.label}: {r.done}/{r.total} {r.message}" for r in running)
+                    self._say(f"{done} of {total} steps done{at}")
 
     def _follow(self, report: Report) -> None:
         with self._lock:
             if not report.finished:
+                self._running[report.label] = report
                 self._pass_on(report)
-            elif report.step_name in self._done.totals:
+                return
+            self._running.pop(report.label, None)
+            if report.step_name in self._done.totals:
                 before = self._done.num(report.step_name)
                 total = self._done.totals[report.step_name]
                 if before < self._done.count(report) == total:
@@ -121,12 +140,13 @@ class Lines:
     def _pass_on(self, report: Report) -> None:
         now = time.monotonic()
         since = now - self._last.setdefault(report.label, now)
-        if report.message and since >= SECONDS_BETWEEN_LINES:
+        if report.message and since >= self._seconds_between:
             self._last[report.label] = now
             self._say(f"{report.label}: {report.done}/{report.total} {report.message}")
 
     def _say(self, text: str) -> None:
-        seconds = time.monotonic() - self._started
+        self._said = time.monotonic()
+        seconds = self._said - self._started
         self._console.print(f"[{seconds:6.0f} s] {text}", highlight=False, markup=False)
 
 
@@ -137,6 +157,10 @@ class _Done:
         waiting = {entry.step_name for entry in plan.entries if entry.artifact is None}
         self.totals = {name: len(found) for name, found in plan.labels().items() if name in waiting}
         self._labels: dict[str, set[str]] = {name: set() for name in self.totals}
+
+    def together(self) -> tuple[int, int]:
+        """Runs that are done so far, and all that were to be run."""
+        return sum(map(len, self._labels.values())), sum(self.totals.values())
 
     def num(self, step_name: str) -> int:
         """Runs of a step that are done so far."""

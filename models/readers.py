@@ -1,16 +1,21 @@
 """The records of a source, one after the other: a reader for each kind, none reads it whole."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.records import Record, named_fields, what_was_found
 from studies.sources import FileSamples, HubSamples, JsonlSamples, ParquetSamples, TextSamples
 
 ROWS_AT_ONCE = 64  # of a Parquet file: a row can be a whole book
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+"""Endings of compressed text files, which are read as what is in them."""
 
 
 def read_records(
@@ -115,14 +120,29 @@ def _files(path: Path, pattern: str) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of a file; its first character may be a byte order mark."""
+    """Lines of a file, compressed or not; its first character may be a byte order mark."""
     try:
-        with path.open(encoding="utf-8-sig") as file:  # some editors begin with a mark
+        with _opened(path) as file:
             yield from file
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8 text ({error.reason}); save the file as UTF-8 and run again"
         ) from error
+    except OSError as error:
+        if path.suffix not in COMPRESSED or error.errno is not None:
+            raise
+        raise ValueError(
+            f"{path}: cannot be decompressed ({error}); it is cut short, or its name says another "
+            "compression than it has"
+        ) from error
+
+
+def _opened(path: Path) -> TextIO:
+    encoding = "utf-8-sig"  # some editors begin with a mark
+    if path.suffix not in COMPRESSED:
+        return path.open(encoding=encoding)
+    stream = pa.input_stream(str(path), compression=COMPRESSED[path.suffix])
+    return io.TextIOWrapper(io.BufferedReader(stream, 1 << 20), encoding=encoding)
 
 
 Pieces = Iterator[tuple[int, str]]

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def extract_routing(
                 batch_size=runtime.batch_size,
                 tokens=routing.tokens,
                 kept=kept if split == "probe" else None,
+                on_progress=partial(_report_samples, number, len(groups), f"{domain} {split}"),
             )
             if split == "probe":
                 ids_N = here["sample_id"].to_numpy()
@@ -137,6 +139,12 @@ def extract_routing(
         "device": device,
         "by_domain": told,
     }
+
+
+def _report_samples(
+    group: int, num_groups: int, name: str, done: int, total: int, unit: str
+) -> None:
+    report(group, num_groups, f"{name}, {done:,} of {total:,} {unit}")
 
 
 def _token_routing(

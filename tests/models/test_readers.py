@@ -37,6 +37,26 @@ def test_a_line_of_any_json_is_a_record_and_what_is_none_says_so(tmp_path):
     assert records[-1].place == f"{path}, line 7"
 
 
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2"])
+def test_compressed_lines_are_read_as_what_is_in_them(ending, tmp_path):
+    lines = "".join(json.dumps({"text": f"sample {n} é"}) + "\n" for n in range(3000))
+    codec = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}[ending]
+    path = tmp_path / f"samples.jsonl{ending}"
+    with pa.output_stream(str(path), compression=codec) as file:
+        file.write(lines.encode())
+    assert path.read_bytes()[:6] != lines.encode()[:6]
+    assert texts(JsonlSamples(path=path)) == [f"sample {n} é" for n in range(3000)]
+    assert len(texts(TextSamples(path=path, per="line"))) == 3000
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_file_that_is_not_compressed_as_it_is_called_is_named(ending, tmp_path):
+    path = tmp_path / f"samples.jsonl{ending}"
+    path.write_text('{"text": "plain"}\n')
+    with pytest.raises(ValueError, match=f"samples.jsonl{ending}: cannot be decompressed"):
+        read(JsonlSamples(path=path))
+
+
 # ---------------------------------------------------------------- Parquet
 
 
