@@ -132,6 +132,7 @@ def plan(
     """Show what `run` would do, what it would reuse and what it would cost; do nothing.
 
     A step that reads something yet to be made counts as to be run; it may turn out reusable.
+    Exit code 2 when the study cannot run: models that no family reads, samples without the field.
 
     Example: `grokpath plan olmoe_1b_7b --gpu H200`
     """
@@ -143,8 +144,13 @@ def plan(
 
         spec = _load(study, overlay)
         made = _plan(spec)
-        print_costs(study_costs(spec, made, gpu), out)
+        costs = study_costs(spec, made, gpu)
+        print_costs(costs, out)
         _print_plan_line(spec, made)
+        for obstacle in costs.obstacles:
+            err.print(f"cannot run: {obstacle}", markup=False, soft_wrap=True)
+        if costs.obstacles:
+            raise typer.Exit(BAD_REQUEST)
 
 
 @app.command()

@@ -24,6 +24,11 @@ class Shapes:
         Where configurations on a hub are found.
     note
         Told why a shape cannot be had.
+
+    Attributes
+    ----------
+    refused
+        Why models of a series cannot be measured at all, by series.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Shapes:
         self._virtual_experts = study.routing.virtual_experts
         self._corpora, self._revisions, self._note = corpora, revisions, note
         self._found: dict[str, ModelShape | None] = {}
+        self.refused: dict[str, str] = {}
 
     def of(self, checkpoint: Checkpoint) -> ModelShape | None:
         """Shape of the models of a checkpoint's series; None, and a note, when it cannot be had."""
@@ -58,10 +64,15 @@ class Shapes:
         from models.shape import model_shape
 
         try:
-            return model_shape(self._revisions.config_folder(checkpoint), self._virtual_experts)
-        except (ValueError, OSError) as error:  # a run stops there; a plan says what it can
+            folder = self._revisions.config_folder(checkpoint)
+        except (ValueError, OSError) as error:  # a plan says what it can without the hub
             reason = str(error).partition("\n")[0]
             self._note(f"operations of series {checkpoint.series} are left out: {reason}")
+            return None
+        try:
+            return model_shape(folder, self._virtual_experts)
+        except (ValueError, OSError) as error:
+            self.refused[checkpoint.series] = str(error).partition("\n")[0]
             return None
 
     def _corpus(self, spec: CorpusSpec) -> Artifact | Planned:

@@ -6,16 +6,18 @@ runs where there are any on models of the same size, else operations through a s
 published peak (:mod:`tasks.costs.gpus`). What is assumed is said in notes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from store.artifacts import Checkpoint
 from studies.spec import Study
 from tasks.costs.amounts import Amount, Known, total
 from tasks.costs.distinct import distinct
 from tasks.costs.gpus import REFERENCE, UTILISATION, Gpu, gpu_named
+from tasks.costs.texts import unreadable
 from tasks.costs.timing import Timing
 from tasks.costs.weights import Revisions, Weights
 from tasks.costs.work import Estimates, Work
+from tasks.devices import cards
 from tasks.plan import Plan, Planned
 
 READERS = ("routing", "tuning", "benchmarks", "contamination")
@@ -60,6 +62,8 @@ class Costs:
     weights: Amount | None
     """Bytes of downloaded weights on disk at once."""
     notes: list[str]
+    obstacles: list[str] = field(default_factory=list)
+    """What would stop the run, a line each."""
 
     def altogether(self) -> Cost:
         """Sum over steps."""
@@ -92,8 +96,9 @@ def study_costs(
     study, plan
         The study, and what :func:`flows.study.plan_study` found of it.
     gpu
-        Kind of GPU that times are told for; the paper's when None. Nano models are for processors:
-        of them only measured times are told.
+        Kind of GPU that times are told for. When None, the paper's where this machine has a card;
+        without one, times are those of earlier steps here. Nano models are for processors: of them
+        only measured times are told.
     revisions
         What is known of checkpoints on a hub; the hub is asked when None.
     """
@@ -102,7 +107,8 @@ def study_costs(
     revisions = revisions or Revisions()
     weights = _weights(waiting, revisions, notes)
     estimates = Estimates(study, plan, revisions)
-    pricing = _Pricing(study, estimates, gpu_named(gpu or REFERENCE), weights)
+    named = gpu or (REFERENCE if cards() else None)
+    pricing = _Pricing(study, estimates, gpu_named(named) if named else None, weights)
     runs = [pricing.price(entry) for entry in waiting]
     return Costs(
         steps=[
@@ -111,7 +117,27 @@ def study_costs(
         ],
         weights=weights.peak(int(study.runtime.disk_budget)) if weights else None,
         notes=[*estimates.notes, *pricing.notes(), *notes],
+        obstacles=_obstacles(waiting, estimates),
     )
+
+
+def _obstacles(waiting: list[Planned], estimates: Estimates) -> list[str]:
+    """Models that no family reads, and samples that cannot be read, of what is to be run."""
+    for entry in waiting:
+        if (checkpoint := _checkpoint(entry)) is not None:
+            estimates.shapes.of(checkpoint)
+    refused = estimates.shapes.refused
+    found = [f"series {series}: {reason}" for series, reason in refused.items()]
+    sources = [
+        source
+        for entry in waiting
+        if entry.step_name == "probes"
+        for splits in entry.inputs["samples"].values()
+        for source in splits.values()
+    ]
+    sources += [e.inputs["samples"] for e in waiting if e.step_name == "instructions"]
+    found += [problem for source in sources if (problem := unreadable(source)) is not None]
+    return list(dict.fromkeys(found))
 
 
 def _cost(name: str, num_runs: int, num_reused: int, runs: list[_Run]) -> Cost:
@@ -134,7 +160,7 @@ class _Pricing:
     """Puts together what one run takes."""
 
     def __init__(
-        self, study: Study, estimates: Estimates, gpu: Gpu, weights: Weights | None
+        self, study: Study, estimates: Estimates, gpu: Gpu | None, weights: Weights | None
     ) -> None:
         self.estimates, self.timing = estimates, Timing()
         self._gpu, self._weights = gpu, weights
@@ -143,6 +169,8 @@ class _Pricing:
         self._brought: set[tuple[str | None, str]] = set()
         self._measured: dict[str, None] = {}
         self._estimated: dict[str, None] = {}
+        self._scaled: dict[str, None] = {}
+        self._unknown: dict[str, None] = {}
 
     def price(self, entry: Planned) -> _Run:
         """Everything about one run."""
@@ -153,7 +181,7 @@ class _Pricing:
     def notes(self) -> list[str]:
         """What the times rest on."""
         notes = []
-        if self._estimated:
+        if self._estimated and self._gpu is not None:
             notes.append(
                 f"GPU time of {', '.join(self._estimated)}: one {self._gpu.name} at "
                 f"{UTILISATION:.0%} of its published dense peak; several cards share it"
@@ -162,6 +190,16 @@ class _Pricing:
             notes.append(
                 f"time of {', '.join(self._measured)}: as earlier runs on models of the same size "
                 "took here, one at a time"
+            )
+        if self._scaled:
+            notes.append(
+                f"time of {', '.join(self._scaled)}: as earlier runs on other models took here, "
+                "scaled by parameters and tokens; right to the order of magnitude"
+            )
+        if self._unknown:
+            notes.append(
+                f"time of {', '.join(self._unknown)} is not known: there is no card here and no "
+                "earlier run; --gpu KIND tells hours of one"
             )
         return notes
 
@@ -175,11 +213,15 @@ class _Pricing:
         if measured is not None and (measured.device == "cuda" or not may_use_gpu):
             self._measured[entry.step_name] = None
             return Amount(measured.seconds, Known.about), measured.device == "cuda"
-        if may_use_gpu and work.flops is not None:
+        if not may_use_gpu or work.flops is None or not work.flops.value:
+            return None, False
+        if self._gpu is not None:
             self._estimated[entry.step_name] = None
-            seconds = self._gpu.seconds(work.flops.value, work.dtype)
-            return Amount(seconds, max(work.flops.known, Known.about)), True
-        return None, False
+            on_gpu = self._gpu.seconds(work.flops.value, work.dtype)
+            return Amount(on_gpu, max(work.flops.known, Known.about)), True
+        scaled = self.timing.scaled(entry, size, tokens)
+        (self._unknown if scaled is None else self._scaled)[entry.step_name] = None
+        return (None if scaled is None else Amount(scaled, Known.about)), False
 
     def _num_parameters(self, checkpoint: Checkpoint | None) -> int | None:
         if checkpoint is None:

@@ -23,6 +23,7 @@ TOKENS_PER_SAMPLE = 5
 """Of the nano corpus: four words of a prompt, one of an answer."""
 
 _LOOK_BYTES = 1 << 20
+_LOOK_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ def probe_texts(probes: Artifact | Planned) -> dict[Split, Reading | None]:
         for domain, splits in given["samples"].items()
         for split, source in splits.items()
     }
+
+
+def unreadable(source: Any) -> str | None:
+    """Why no sample can be read of a source on this machine; None when the first one can."""
+    if isinstance(source, CorpusSamples | HubSamples) or source.unusable != "refuse":
+        return None
+    from models.choice import chosen_texts
+
+    try:
+        next(chosen_texts(source.model_copy(update={"seed": None}), {}, _LOOK_CHARACTERS, {}), None)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
 
 
 def instruction_texts(instructions: Artifact | Planned) -> Reading | None:

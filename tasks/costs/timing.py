@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 from store import artifacts
@@ -49,6 +50,23 @@ class Timing:
             scale = tokens / then if tokens and then else 1.0
             seconds += scale * float(record["seconds"])
         return Measured(seconds / len(alike), "cuda" if on_gpu else "cpu")
+
+    def scaled(
+        self, entry: Planned, num_parameters: int | None, tokens: float | None
+    ) -> float | None:
+        """Median over earlier runs of the step on any model, scaled; None when there was none.
+
+        Seconds grow with parameters, and with tokens where they are known of both runs.
+        """
+        found = []
+        for record in self._of(entry.step_name):
+            reader = record["inputs"].get("checkpoint") or record["inputs"].get("last")
+            size = self._sizes.get(reader["checkpoint"]) if reader else None
+            if size and num_parameters and not record["device"].startswith("cuda"):
+                then = self._tokens(record)
+                scale = tokens / then if tokens and then else 1.0
+                found.append(scale * num_parameters / size * float(record["seconds"]))
+        return median(found) if found else None
 
     def num_parameters(self, digest: str | None) -> int | None:
         """Parameters of a checkpoint, as the routing step wrote them down; None before that."""

@@ -22,6 +22,7 @@ from tasks.costs.gpus import GPUS, REFERENCE
 from tasks.costs.study import Cost, Costs, study_costs
 from tasks.costs.weights import Revisions
 from tasks.costs.work import DOCUMENTS, TOKENS_PER_DOCUMENT, Estimates
+from tests import little
 from tests.flows.test_cli import grokpath
 
 REPOSITORY = "allenai/OLMoE-1B-7B-0924"
@@ -103,7 +104,7 @@ def printed(costs, width=120):
 
 
 def test_a_study_of_a_hub_is_told_before_anything_is_downloaded(published, study, config):
-    made, costs = costs_of(study)
+    made, costs = costs_of(study, REFERENCE)
     shape = model_shape(config)
     probes, tuned = Texts.alike(20, 32), Texts.alike(10, 64).times(2)
     assert costs["routing"].tokens == Amount(3 * 20 * 32, Known.at_most)
@@ -280,3 +281,43 @@ def test_plan_prints_costs_and_kinds_of_gpu(tmp_path):
     wrong = grokpath("plan", "smoke", "--gpu", "H20", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "H200" in wrong.stderr
+
+
+@pytest.fixture
+def little_study(tmp_path):
+    """A study over two local checkpoints, to be spoilt."""
+    return little.write_study(tmp_path / "mine")
+
+
+def test_plan_knows_a_model_that_no_family_reads(little_study, tmp_path):
+    for config in little_study.parent.glob("checkpoints/*/config.json"):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "gpt2"}))
+    done = grokpath("plan", str(little_study), cwd=tmp_path, root=tmp_path / "data")
+    assert done.returncode == 2
+    assert "cannot run: series main: no family reads models of type 'gpt2'" in done.stderr
+
+
+def test_plan_knows_samples_without_the_text_field(little_study, tmp_path):
+    little.write_lines(little_study.parent / "math.jsonl", [{"body": "no text"}] * 4)
+    done = grokpath("plan", str(little_study), cwd=tmp_path, root=tmp_path / "data")
+    assert done.returncode == 2
+    assert "cannot run: " in done.stderr
+    assert "math.jsonl, line 1" in done.stderr
+    assert "'text'" in done.stderr
+
+
+def test_without_a_card_no_seconds_of_a_card_are_told(little_study, root):
+    study = load_study(str(little_study))
+    made, costs = costs_of(study)
+    assert made.obstacles == []
+    assert costs["routing"].gpu_seconds is None
+    assert costs["routing"].cpu_seconds is None
+    assert any("there is no card here and no earlier run" in note for note in made.notes)
+    assert costs_of(study, "H100")[1]["routing"].gpu_seconds.value > 0
+
+
+def test_time_of_another_size_is_scaled_from_earlier_runs_here(copied, little_study):
+    made, costs = costs_of(load_study(str(little_study)))
+    assert costs["routing"].cpu_seconds.value > 0
+    assert costs["routing"].gpu_seconds is None
+    assert any("scaled by parameters and tokens" in note for note in made.notes)
