@@ -105,18 +105,16 @@ def _power(evidence: Evidence) -> list[str]:
         domain = evidence.names.of("domain", row["domain"])
         return f"{domain}, {evidence.names.of('series', row['series'])}" if several else domain
 
-    each = listed(
-        [
-            f"{row['power']:.0%} of runs like this one in {place(row)} "
-            f"({row['corrected_power']:.0%} after correction)".replace("%", "\u00a0%")
-            for row in rows
-        ]
-    )
+    each = [
+        f"{place(row)} {row['power']:.0%} ({row['corrected_power']:.0%})".replace("%", "\u00a0%")
+        for row in rows
+    ]
     least = min(row["power"] for row in rows)
     silence = " Where that is little, “not shown” says little." if least < ENOUGH_POWER else ""
     return [
         "With these checkpoints, documents and wobble a perfect monitor, equal to the true "
-        f"accuracy, would be seen in {each} (simulated).{silence}"
+        "accuracy, would be seen in this share of simulated runs (after correction): "
+        f"{'; '.join(each)}.{silence}"
     ]
 
 
