@@ -127,7 +127,9 @@ def detrended_test(
     num_differences = max(num_checkpoints - order, 0)
 
     def abstain(reason: str) -> DetrendedTest:
-        return DetrendedTest(None, None, None, None, None, num_differences, f"cannot tell: {reason}")
+        return DetrendedTest(
+            None, None, None, None, None, num_differences, f"cannot tell: {reason}"
+        )
 
     if not (np.isfinite(x_T).all() and np.isfinite(y_T).all()):
         return abstain("a series holds a value that is not finite")
@@ -142,9 +144,7 @@ def detrended_test(
             return abstain(
                 f"the {name} series is too smooth, so nothing but its trend is left to compare"
             )
-    test = lag_test(
-        x_ranks_R, y_ranks_R, order=order, seed=seed, num_permutations=num_permutations
-    )
+    test = lag_test(x_ranks_R, y_ranks_R, order=order, seed=seed, num_permutations=num_permutations)
     return DetrendedTest(
         statistic_pearson=_cosine(*lagged(x_values_R, y_values_R, test.lag or 0)),
         statistic_spearman=_cosine(*lagged(x_ranks_R, y_ranks_R, test.lag or 0)),

@@ -20,7 +20,7 @@ MAX_LAG = 2
 """The largest lag, in checkpoints, at which agreement counts."""
 
 GUARD_LAG = 3
-"""Lags beyond MAX_LAG up to this one are looked at too: their echo has the wrong sign at MAX_LAG."""
+"""Lags up to this one are looked at too, because their echo has the wrong sign at MAX_LAG."""
 
 LAG_WEIGHT = 0.8
 """What agreement at another lag weighs against agreement at lag 0 in the p-value."""

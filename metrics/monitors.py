@@ -193,6 +193,7 @@ def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, p
 
 
 def curve(curves: pd.DataFrame, series: str, domain: str, monitor: str) -> pd.Series:
+    """One monitor of a series in a domain, indexed by step in order."""
     here = (
         (curves["series"] == series) & (curves["domain"] == domain) & (curves["monitor"] == monitor)
     )

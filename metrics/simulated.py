@@ -165,7 +165,9 @@ def _with_shrinking_noise(curve: Maker) -> Maker:
 
 def any_family(steps_T: Series, rng: np.random.Generator) -> Series:
     """Draw each series from a family and noise of its own."""
-    makers = [make for family, _, make in _independent_settings() if family in (*_CURVES, *_PROCESSES)]
+    makers = [
+        make for family, _, make in _independent_settings() if family in (*_CURVES, *_PROCESSES)
+    ]
     return makers[rng.integers(len(makers))](steps_T, rng)
 
 

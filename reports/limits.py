@@ -86,7 +86,7 @@ def _is_drawn(row: Row) -> bool:
     """Whether the number of permutations sets the smallest p, and not that of checkpoints."""
     size: int = row["num_checkpoints"]
     by_signs = size >= FLIPPED_FROM and row["difference_smallest_p"] <= 2.0 ** (3 - size)
-    return DRAWN_FROM <= size and not by_signs
+    return size >= DRAWN_FROM and not by_signs
 
 
 def _power(evidence: Evidence) -> list[str]:

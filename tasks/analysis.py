@@ -250,7 +250,7 @@ def judge_monitors(
     from metrics.power import power_rows
     from metrics.registry import monitor_rows
     from metrics.trends import trend_rows
-    from store.documents import num_documents
+    from store.documents import documents_of
     from store.schemas import write_rows
     from store.tables import curves_of_series
 
@@ -267,19 +267,6 @@ def judge_monitors(
         significance=analysis.significance,
         seed=analysis.seed,
     )
-    documents = {
-        (one["name"], domain): number
-        for one in series
-        for domain, number in num_documents(one["generalization"], accuracy).items()
-    }
-    power = power_rows(
-        curves,
-        correlations,
-        controls,
-        documents,
-        significance=analysis.significance,
-        seed=analysis.seed,
-    )
     apart = separations(curves, controls)
     said, leads = online_rows(
         curves,
@@ -293,7 +280,14 @@ def judge_monitors(
         "curves": [{str(k): v for k, v in row.items()} for row in curves.to_dict("records")],
         "monitors": monitor_rows(),
         "correlations": correlations,
-        "power": power,
+        "power": power_rows(
+            curves,
+            correlations,
+            controls,
+            documents_of(series, accuracy),  # type: ignore[arg-type]
+            significance=analysis.significance,
+            seed=analysis.seed,
+        ),
         "separation": apart,
         "trend_fits": trend_rows(curves),
         "online": said,

@@ -58,7 +58,9 @@ def test_without_a_wobble_or_with_few_checkpoints_nothing_is_seen():
 
 
 def test_what_is_no_share_is_refused():
-    with pytest.raises(ValueError, match=r"accuracy from 1 to 35 on 240 documents; expected shares"):
+    with pytest.raises(
+        ValueError, match=r"accuracy from 1 to 35 on 240 documents; expected shares"
+    ):
         power_at(np.arange(1, 36), STEPS, num_documents=240)
     with pytest.raises(ValueError, match="on 0 documents"):
         power_at(accuracy(0.1), STEPS, num_documents=0)
