@@ -162,7 +162,8 @@ def test_a_monitor_that_leads_counts_with_the_sign_of_its_lead():
     monitor = REGISTRY["pathway_distance"]
     (found,) = leaderboard_rows(RISEN, rows, [], CONTROLS, [monitor], 0.05)
     assert found["combined_z"] > 3
-    assert found["num_agreeing"] == found["num_tested"] == 4
+    assert found["num_significant"] >= 3
+    assert all(row["difference_spearman"] > 0 for row in rows if row["difference_p"] <= 0.05)
 
 
 def test_trainings_are_weighted_alike_and_combined_as_stouffer_does():
