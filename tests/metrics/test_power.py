@@ -27,7 +27,7 @@ def test_the_wobble_is_what_counting_does_not_explain():
             ).wobble
             for seed in range(40)
         ]
-        # Estimates from 35 checkpoints scatter by a fifth of a wobble, or half among counting noise.
+        # One estimate from 35 checkpoints scatters by a fifth, by half among counting noise.
         assert np.sqrt(np.mean(np.square(found))) == pytest.approx(wobble, rel=0.15)
     alone = [
         power_at(
