@@ -1,22 +1,23 @@
 """Calibration of the verdict test: how often it is wrong, and how often it sees what is there.
 
-Independent series that both trend are simulated and the share of p-values at or below 5 % is
-counted (false positives; the promise is at most 7 %); then series that share their fluctuations
-(power). A test that abstains has not rejected. Nothing here looks at real data.
+Unrelated series (:mod:`metrics.simulated`) are simulated and the share of p-values at or below 5 %
+is counted (false positives; the promise is at most 7 %); then series that share their fluctuations
+(power); then tables of tests under Holm's correction. A test that abstains has not rejected.
 
 Shapes: T checkpoints.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from metrics.correlations import holm
 from metrics.detrended import detrended_test
 from metrics.resampling import permutation_test
+from metrics.simulated import PairMaker, Series, counted, null_settings, sharing
 
-Series = NDArray[np.float64]
 PValue = Callable[[Series, Series, Series, int], float | None]
 """(x, y, steps, seed) -> p-value, or None where the test abstains."""
 
@@ -128,10 +129,10 @@ def calibrate(
     rows = []
     for grid in grids:
         steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for number, (family, noise, make) in enumerate(_null_settings()):
+        for number, (family, noise, make) in enumerate(null_settings()):
             if chosen is None or family in chosen:
                 rng = np.random.default_rng([seed, len(steps_T), number])
-                pairs = [(make(steps_T, rng), make(steps_T, rng)) for _ in range(num_simulations)]
+                pairs = [make(steps_T, rng) for _ in range(num_simulations)]
                 rows.append(_measure(test, pairs, steps_T, grid, family, noise))
     return rows
 
@@ -146,20 +147,143 @@ def power(
     """Measure how often a test finds fluctuations that two trending series share.
 
     Both series are independent saturating curves plus fluctuations of 5 % of their range whose
-    innovations correlate at 0.7, 0.9 or 0.97, either noise around the trend or a random walk.
-    Parameters and rows as in ``calibrate``.
+    innovations correlate at 0.7, 0.9 or 0.97, either noise around the trend or a random walk. In
+    the family "perfect monitor" one is the true accuracy, which wobbles by 5 or 1 % of its range,
+    and the other what 240 or 1,000 documents show of it. Parameters and rows as in ``calibrate``.
     """
     rows = []
     for grid in grids:
         steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for number, (walks, shared) in enumerate(
-            (walks, shared) for walks in (False, True) for shared in (0.7, 0.9, 0.97)
-        ):
+        for number, (family, noise, make) in enumerate(_POWER_SETTINGS):
             rng = np.random.default_rng([seed, len(steps_T), 1000 + number])
-            pairs = [_sharing(steps_T, rng, walks, shared) for _ in range(num_simulations)]
-            family = "shared random walk" if walks else "shared noise"
-            rows.append(_measure(test, pairs, steps_T, grid, family, f"r = {shared}"))
+            pairs = [make(steps_T, rng) for _ in range(num_simulations)]
+            rows.append(_measure(test, pairs, steps_T, grid, family, noise))
     return rows
+
+
+@dataclass(frozen=True)
+class LeadRow:
+    """How a monitor that leads or lags accuracy is judged: shares of simulated pairs.
+
+    Attributes
+    ----------
+    grid : str
+        Name of the checkpoint grid.
+    family : str
+        What is shared, and how closely.
+    lead : int
+        Checkpoints by which the monitor leads; negative where it lags.
+    right_sign, wrong_sign : float
+        Shares with p <= 0.05 and the sign of the link, or the other one.
+    right_lag : float
+        Share with p <= 0.05 at the true lag.
+    """
+
+    grid: str
+    family: str
+    lead: int
+    right_sign: float
+    wrong_sign: float
+    right_lag: float
+
+
+def lead_rates(
+    *,
+    num_simulations: int,
+    seed: int,
+    grids: Sequence[str] = tuple(GRIDS),
+    leads: Sequence[int] = (-1, 0, 1, 2, 3),
+) -> list[LeadRow]:
+    """Measure sign and lag of the verdict test where one series leads the other.
+
+    Fluctuations as in ``power``, shared at 0.9, once as noise and once as a random walk.
+    """
+    rows = []
+    for grid in grids:
+        steps_T = np.array(GRIDS[grid], dtype=np.float64)
+        for walks in (False, True):
+            for lead in leads:
+                rng = np.random.default_rng([seed, len(steps_T), walks, lead + 100])
+                make = partial(sharing, walks=walks, shared=0.9, lead=lead)
+                found = [
+                    detrended_test(*make(steps_T, rng), steps_T, seed=n, num_permutations=199)
+                    for n in range(num_simulations)
+                ]
+                seen = [one for one in found if one.p_value is not None and one.p_value <= LEVEL]
+                signs = [one.statistic_spearman or 0.0 for one in seen]
+                rows.append(
+                    LeadRow(
+                        grid=grid,
+                        family=f"shared {'random walk' if walks else 'noise'}, r = 0.9",
+                        lead=lead,
+                        right_sign=sum(sign > 0 for sign in signs) / num_simulations,
+                        wrong_sign=sum(sign < 0 for sign in signs) / num_simulations,
+                        right_lag=sum(one.lag == lead for one in seen) / num_simulations,
+                    )
+                )
+    return rows
+
+
+def familywise(
+    *,
+    num_tables: int,
+    seed: int,
+    num_tests: int = 24,
+    grids: Sequence[str] = ("even 20", "even 35"),
+    families: Sequence[str] | None = None,
+) -> list[CalibrationRow]:
+    """Measure how often a table of unrelated pairs holds a false positive after Holm's correction.
+
+    Parameters
+    ----------
+    num_tables : int
+        Simulated tables per setting.
+    seed, grids, families
+        As in ``calibrate``.
+    num_tests : int
+        Independent pairs per table, the hardest case for the correction.
+
+    Returns
+    -------
+    list of CalibrationRow
+        `rejection_rate` is the share of tables with any corrected p-value <= 0.05. As in a study,
+        a p-value near the level is taken from more resamples, 9,999.
+    """
+    chosen = None if families is None else set(families)
+    rows = []
+    for grid in grids:
+        steps_T = np.array(GRIDS[grid], dtype=np.float64)
+        for number, (family, noise, make) in enumerate(null_settings()):
+            if chosen is not None and family not in chosen:
+                continue
+            rng = np.random.default_rng([seed, len(steps_T), 2000 + number])
+            tables = [
+                [
+                    _finer_p_value(*make(steps_T, rng), steps_T, table * num_tests + place)
+                    for place in range(num_tests)
+                ]
+                for table in range(num_tables)
+            ]
+            smallest = [min((p for p in holm(t) if p is not None), default=1.0) for t in tables]
+            rows.append(
+                CalibrationRow(
+                    grid=grid,
+                    num_checkpoints=len(steps_T),
+                    family=family,
+                    noise=noise,
+                    num_simulations=num_tables,
+                    rejection_rate=sum(p <= LEVEL for p in smallest) / num_tables,
+                    abstain_rate=sum(t.count(None) for t in tables) / (num_tables * num_tests),
+                )
+            )
+    return rows
+
+
+def _finer_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
+    p = verdict_p_value(x_T, y_T, steps_T, seed)
+    if p is None or p > 2 * LEVEL:
+        return p
+    return detrended_test(x_T, y_T, steps_T, seed=seed, num_permutations=9999).p_value
 
 
 def worst_by_grid(rows: Sequence[CalibrationRow]) -> list[CalibrationRow]:
@@ -182,6 +306,28 @@ def markdown_table(rows: Sequence[CalibrationRow]) -> str:
     return head + "|---|---|---|---|---|---|---|\n" + "\n".join(lines)
 
 
+_POWER_SETTINGS: tuple[tuple[str, str, PairMaker], ...] = (
+    *(
+        (
+            "shared random walk" if walks else "shared noise",
+            f"r = {shared}",
+            partial(sharing, walks=walks, shared=shared),
+        )
+        for walks in (False, True)
+        for shared in (0.7, 0.9, 0.97)
+    ),
+    *(
+        (
+            "perfect monitor",
+            f"wobble {size}, {num:,} documents",
+            partial(counted, size=size, num_documents=num),
+        )
+        for size in (0.05, 0.01)
+        for num in (240, 1000)
+    ),
+)
+
+
 def _measure(
     test: PValue,
     pairs: Sequence[tuple[Series, Series]],
@@ -201,161 +347,3 @@ def _measure(
         rejection_rate=num_rejected / len(pairs),
         abstain_rate=p_values.count(None) / len(pairs),
     )
-
-
-Maker = Callable[[Series, np.random.Generator], Series]
-
-
-def _null_settings() -> Iterator[tuple[str, str, Maker]]:
-    """Yield (family, noise, maker of one series) for every null setting."""
-    for family, curve in _CURVES.items():
-        for size in (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3):
-            yield family, f"{size:g}", _with_noise(curve, size)
-        yield family, "mixed", _with_mixed_noise(curve)
-        yield family, "binomial", _with_binomial_noise(curve)
-        yield family, "heavy tails", _with_heavy_tails(curve)
-        yield family, "autocorrelated", _with_autocorrelated_noise(curve)
-        yield family, "shrinking", _with_shrinking_noise(curve)
-    for family, process in _PROCESSES.items():
-        yield family, "-", process
-    yield "two different families", "any", _any_family
-
-
-def _saturating(steps_T: Series, rng: np.random.Generator) -> Series:
-    return 1 - np.exp(-_time(steps_T) / np.exp(rng.uniform(np.log(0.05), 0)))
-
-
-def _saturating_by_index(steps_T: Series, rng: np.random.Generator) -> Series:
-    return _saturating(np.arange(len(steps_T), dtype=np.float64), rng)
-
-
-def _logistic(steps_T: Series, rng: np.random.Generator) -> Series:
-    index_T = np.linspace(0, 1, len(steps_T))
-    width = np.exp(rng.uniform(np.log(0.02), np.log(0.3)))
-    return 1 / (1 + np.exp(-(index_T - rng.uniform(0, 1)) / width))
-
-
-def _power_law(steps_T: Series, rng: np.random.Generator) -> Series:
-    return 1 - (1 + 50 * _time(steps_T)) ** -rng.uniform(0.2, 1.5)
-
-
-def _time(steps_T: Series) -> Series:
-    return (steps_T - steps_T[0]) / (steps_T[-1] - steps_T[0])
-
-
-def _white(steps_T: Series, rng: np.random.Generator) -> Series:
-    return rng.normal(size=len(steps_T))
-
-
-def _random_walk(steps_T: Series, rng: np.random.Generator) -> Series:
-    return np.cumsum(_white(steps_T, rng))
-
-
-def _random_walk_in_steps(steps_T: Series, rng: np.random.Generator) -> Series:
-    scale_T = np.sqrt(np.diff(steps_T, prepend=steps_T[0]))
-    return np.cumsum(scale_T * _white(steps_T, rng))
-
-
-def _integrated_walk(steps_T: Series, rng: np.random.Generator) -> Series:
-    return np.cumsum(_random_walk(steps_T, rng))
-
-
-def _autoregressive(coefficient: float) -> Maker:
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
-        values_T = _white(steps_T, rng)
-        values_T[0] /= np.sqrt(1 - coefficient**2)  # start in the stationary distribution
-        for index in range(1, len(values_T)):
-            values_T[index] += coefficient * values_T[index - 1]
-        return values_T
-
-    return make
-
-
-def _integrated_autoregressive(steps_T: Series, rng: np.random.Generator) -> Series:
-    return np.cumsum(_autoregressive(0.5)(steps_T, rng))
-
-
-def _saturating_with_walk(steps_T: Series, rng: np.random.Generator) -> Series:
-    size = 0.1 * np.exp(rng.uniform(-2, 2)) / len(steps_T)
-    return _saturating(steps_T, rng) + size * _random_walk(steps_T, rng)
-
-
-_CURVES: dict[str, Maker] = {
-    "saturating exponential": _saturating,
-    "saturating in checkpoints": _saturating_by_index,
-    "logistic": _logistic,
-    "power law": _power_law,
-}
-
-_PROCESSES: dict[str, Maker] = {
-    "white noise": _white,
-    "random walk": _random_walk,
-    "random walk in steps": _random_walk_in_steps,
-    "integrated random walk": _integrated_walk,
-    "AR(1), 0.7": _autoregressive(0.7),
-    "integrated AR(1), 0.5": _integrated_autoregressive,
-    "saturating + random walk": _saturating_with_walk,
-}
-
-
-def _unit_range(curve: Maker, steps_T: Series, rng: np.random.Generator) -> Series:
-    """Draw a curve scaled to the range [0, 1], so that noise sizes mean the same everywhere."""
-    values_T = curve(steps_T, rng)
-    return (values_T - values_T.min()) / np.ptp(values_T)
-
-
-def _with_noise(curve: Maker, size: float) -> Maker:
-    return lambda steps_T, rng: _unit_range(curve, steps_T, rng) + size * _white(steps_T, rng)
-
-
-def _with_mixed_noise(curve: Maker) -> Maker:
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
-        size = np.exp(rng.uniform(np.log(0.001), np.log(0.3)))
-        return _unit_range(curve, steps_T, rng) + size * _white(steps_T, rng)
-
-    return make
-
-
-def _with_binomial_noise(curve: Maker) -> Maker:
-    """Accuracy counted on 240 questions: coarse, and less noisy near 0 and 1."""
-    return lambda steps_T, rng: (
-        rng.binomial(240, 0.02 + 0.96 * _unit_range(curve, steps_T, rng)).astype(np.float64) / 240
-    )
-
-
-def _with_heavy_tails(curve: Maker) -> Maker:
-    return lambda steps_T, rng: (
-        _unit_range(curve, steps_T, rng) + 0.03 * rng.standard_t(3, len(steps_T))
-    )
-
-
-def _with_autocorrelated_noise(curve: Maker) -> Maker:
-    noise = _autoregressive(0.7)
-    return lambda steps_T, rng: _unit_range(curve, steps_T, rng) + 0.03 * noise(steps_T, rng)
-
-
-def _with_shrinking_noise(curve: Maker) -> Maker:
-    """Noise that falls to a twentieth over the run, at the same pace in both series."""
-
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
-        scale_T = 0.1 * np.exp(-3 * np.linspace(0, 1, len(steps_T)))
-        return _unit_range(curve, steps_T, rng) + scale_T * _white(steps_T, rng)
-
-    return make
-
-
-def _any_family(steps_T: Series, rng: np.random.Generator) -> Series:
-    """Draw each series from a family and noise of its own."""
-    makers = [make for family, _, make in _null_settings() if family in (*_CURVES, *_PROCESSES)]
-    return makers[rng.integers(len(makers))](steps_T, rng)
-
-
-def _sharing(
-    steps_T: Series, rng: np.random.Generator, walks: bool, shared: float
-) -> tuple[Series, Series]:
-    x_T = _white(steps_T, rng)
-    y_T = shared * x_T + np.sqrt(1 - shared**2) * _white(steps_T, rng)
-    if walks:
-        x_T, y_T = np.cumsum(x_T), np.cumsum(y_T)
-    curves = [_unit_range(_saturating, steps_T, rng) for _ in range(2)]
-    return curves[0] + 0.05 * x_T, curves[1] + 0.05 * y_T

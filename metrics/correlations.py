@@ -50,6 +50,8 @@ class CorrelationResult:
         squared accuracy units. Neither depends on the monitor's unit.
     difference_pearson, difference_spearman, difference_p : float or None
         The verdict test, see ``metrics.detrended.detrended_test``.
+    difference_lag : int or None
+        Checkpoints by which the monitor leads accuracy in that test; negative where it lags.
     difference_smallest_p : float or None
         The smallest ``difference_p`` that can be reached.
     available : bool
@@ -76,6 +78,7 @@ class CorrelationResult:
     linear_mse: float | None = None
     difference_pearson: float | None = None
     difference_spearman: float | None = None
+    difference_lag: int | None = None
     difference_p: float | None = None
     difference_smallest_p: float | None = None
     available: bool = False
@@ -230,6 +233,7 @@ def correlate(
         linear_mse=float(np.var(accuracy_T)) * (1 - r**2),
         difference_pearson=verdict.statistic_pearson,
         difference_spearman=verdict.statistic_spearman,
+        difference_lag=verdict.lag,
         difference_p=verdict.p_value,
         difference_smallest_p=verdict.smallest_p,
         available=True,

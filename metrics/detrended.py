@@ -9,12 +9,13 @@ Shapes: T checkpoints, R differences.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from metrics.resampling import pearson, permutation_test
+from metrics.lags import lag_test, lagged
 
 MIN_CHECKPOINTS = 8
 """Fewer leave too few differences to tell a shared trend from shared movement."""
@@ -33,10 +34,14 @@ class DetrendedTest:
     Attributes
     ----------
     statistic_pearson, statistic_spearman : float or None
-        Correlation of the detrended differences, of their values and of their ranks, in [-1, 1];
-        None where it cannot be had. The p-value belongs to the Spearman statistic.
+        Correlation of the detrended differences at `lag` (at 0 where that is None), of their
+        values and of their ranks, in [-1, 1]; None where it cannot be had. The p-value belongs to
+        the Spearman statistic.
+    lag : int or None
+        Where the two agree best, from -2 to 2 checkpoints; positive where the first series, the
+        monitor, leads. None when the test abstains, and where no lag stands out: p is 1 then.
     p_value : float or None
-        Two-sided, in (0, 1]; None when the test abstains, which is never a rejection.
+        Two-sided, over all lags, in (0, 1]; None when the test abstains, never a rejection.
     smallest_p : float or None
         The smallest p-value reachable with this many differences and permutations.
     num_differences : int
@@ -47,6 +52,7 @@ class DetrendedTest:
 
     statistic_pearson: float | None
     statistic_spearman: float | None
+    lag: int | None
     p_value: float | None
     smallest_p: float | None
     num_differences: int
@@ -61,7 +67,7 @@ class DetrendedTest:
 def detrended_test(
     x_T: ArrayLike, y_T: ArrayLike, steps_T: ArrayLike, *, seed: int, num_permutations: int = 9999
 ) -> DetrendedTest:
-    """Test whether two series move together from checkpoint to checkpoint, trends removed.
+    """Test whether two series move together, at once or up to two checkpoints apart.
 
     Parameters
     ----------
@@ -70,9 +76,9 @@ def detrended_test(
     steps_T : array of shape (T,)
         Training steps, strictly increasing. They fix the order; their spacing is not used.
     seed : int
-        Seed of the permutations.
+        Seed of the resamples.
     num_permutations : int
-        Orders drawn with more than 8 differences; up to 8 all orders are enumerated.
+        Sign flips drawn, below 12 checkpoints orders; up to 8 differences all are enumerated.
 
     Returns
     -------
@@ -89,10 +95,10 @@ def detrended_test(
     1. Second differences of each series, divided by their size as it grows or shrinks
        exponentially with the index (below 12 checkpoints plain first differences), replaced by
        their ranks, from which a quadratic in the index is regressed out.
-    2. Permutation test of the correlation r of the two residual series. Differencing makes
-       neighbours dependent, which inflates the variance of r by
-       max(1, 1 + 2 sum_k rho_x(k) rho_y(k)), k = 1 (and 2 for second differences); r is divided
-       by the square root of it (Bartlett 1935).
+    2. Correlations at the lags -2 to 2, held against sign flips of one series (below 12
+       checkpoints against its orders) in one test, ``metrics.lags.lag_test``. Differencing makes
+       neighbours dependent, which inflates the variance of a correlation (Bartlett 1935) and
+       leaves an echo of the other sign one lag off; both are allowed for there.
     3. Abstention. The lag-1 autocorrelation of signed ranks of second differences is -2/3 for
        noise around a trend, -1/2 for a random walk, and positive for a smooth curve. With R of
        them, either series above -1/2 + 1.6 / sqrt(R) means that trend is left over: no p-value.
@@ -121,7 +127,9 @@ def detrended_test(
     num_differences = max(num_checkpoints - order, 0)
 
     def abstain(reason: str) -> DetrendedTest:
-        return DetrendedTest(None, None, None, None, num_differences, f"cannot tell: {reason}")
+        return DetrendedTest(
+            None, None, None, None, None, num_differences, f"cannot tell: {reason}"
+        )
 
     if not (np.isfinite(x_T).all() and np.isfinite(y_T).all()):
         return abstain("a series holds a value that is not finite")
@@ -136,16 +144,11 @@ def detrended_test(
             return abstain(
                 f"the {name} series is too smooth, so nothing but its trend is left to compare"
             )
-    test = permutation_test(
-        x_ranks_R,
-        y_ranks_R,
-        seed=seed,
-        num_permutations=num_permutations,
-        inflation=_variance_inflation(x_ranks_R, y_ranks_R, num_lags=order),
-    )
+    test = lag_test(x_ranks_R, y_ranks_R, order=order, seed=seed, num_permutations=num_permutations)
     return DetrendedTest(
-        statistic_pearson=pearson(x_values_R, y_values_R),
-        statistic_spearman=pearson(x_ranks_R, y_ranks_R),
+        statistic_pearson=_cosine(*lagged(x_values_R, y_values_R, test.lag or 0)),
+        statistic_spearman=_cosine(*lagged(x_ranks_R, y_ranks_R, test.lag or 0)),
+        lag=test.lag,
         p_value=test.p_value,
         smallest_p=test.smallest_p,
         num_differences=num_differences,
@@ -214,18 +217,20 @@ def _evenly_sized(differences_R: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _quadratic_residual(values_R: NDArray[np.float64]) -> NDArray[np.float64]:
-    index_R = np.linspace(-1, 1, len(values_R))
-    basis, _ = np.linalg.qr(np.vander(index_R, 3))
+    basis = _quadratic_basis(len(values_R))
     residual_R = values_R - basis @ (basis.T @ values_R)
     residual_R[np.abs(residual_R) <= 1e-9 * np.max(np.abs(values_R))] = 0.0
     return residual_R
 
 
-def _variance_inflation(
-    x_R: NDArray[np.float64], y_R: NDArray[np.float64], *, num_lags: int
-) -> float:
-    def autocorrelation(values_R: NDArray[np.float64], lag: int) -> float:
-        return float(values_R[lag:] @ values_R[:-lag]) / float(values_R @ values_R)
+@lru_cache(maxsize=256)
+def _quadratic_basis(num_values: int) -> NDArray[np.float64]:
+    """Orthonormal columns that span the quadratics in the index."""
+    basis, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, num_values), 3))
+    return basis
 
-    products = (autocorrelation(x_R, k) * autocorrelation(y_R, k) for k in range(1, num_lags + 1))
-    return max(1.0, 1 + 2 * sum(products))
+
+def _cosine(x_R: NDArray[np.float64], y_R: NDArray[np.float64]) -> float:
+    """Correlation of residuals, whose mean is 0 over the whole series; 0 where one is all zero."""
+    size = float(np.sqrt((x_R @ x_R) * (y_R @ y_R)))
+    return float(np.clip(float(x_R @ y_R) / size, -1.0, 1.0)) if size else 0.0

@@ -7,7 +7,9 @@ of every (training, domain) in which accuracy rose; untouched domains say nothin
 Domains of one training share its checkpoints and are no independent evidence, so what counts is
 the training: signed z-values of its domains are averaged first (an average of dependent standard
 normals has variance at most 1), then combined over trainings (Stouffer 1949). Under no relation
-the combined test is therefore at or below its level as far as the detrended test is.
+the combined test is therefore at or below its level as far as the detrended test is. The sign is
+that of the correlation at the lag where monitor and accuracy agree best, so one that leads counts
+as following; where no lag stands out p is 1 and z is 0.
 """
 
 from collections.abc import Sequence

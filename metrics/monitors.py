@@ -98,7 +98,7 @@ def judge(
             block = []
             for domain, monitor, wide in _against_accuracy(of_series):
                 used = wide.iloc[
-                    _onset(curves, controls.get(str(series), []), str(series), domain) :
+                    onset(curves, controls.get(str(series), []), str(series), domain) :
                 ]
                 used = (wide if window == "all" else used).dropna(subset=[monitor.measure])
                 result = _correlate(
@@ -119,9 +119,9 @@ def separations(curves: pd.DataFrame, controls: dict[str, list[str]]) -> list[di
     rows = []
     for main, its_controls in controls.items():
         for domain, monitor, wide in _against_accuracy(curves[curves["series"] == main]):
-            used = wide.iloc[_onset(curves, its_controls, main, domain) :][[monitor.measure]]
+            used = wide.iloc[onset(curves, its_controls, main, domain) :][[monitor.measure]]
             for control in its_controls:
-                other = _curve(curves, control, domain, monitor.measure)
+                other = curve(curves, control, domain, monitor.measure)
                 both = used.join(other.rename("control"), how="inner").dropna()
                 found = separate(
                     monitor.title,
@@ -166,15 +166,15 @@ def _correlate(
     return replace(result, difference_p=finer.p_value, difference_smallest_p=finer.smallest_p)
 
 
-def _onset(curves: pd.DataFrame, controls: list[str], series: str, domain: str) -> int:
+def onset(curves: pd.DataFrame, controls: list[str], series: str, domain: str) -> int:
     """Where the rise of accuracy starts; with controls, the rise above every one of them."""
-    accuracy = _curve(curves, series, domain, ACCURACY).dropna()
+    accuracy = curve(curves, series, domain, ACCURACY).dropna()
     return accuracy_onset(accuracy.to_numpy(), control_level(curves, controls, domain))
 
 
 def control_level(curves: pd.DataFrame, controls: list[str], domain: str) -> float | None:
     """The largest accuracy that a control reaches in a domain; None without one."""
-    levels = [_curve(curves, control, domain, ACCURACY).max() for control in controls]
+    levels = [curve(curves, control, domain, ACCURACY).max() for control in controls]
     return max((float(level) for level in levels if not np.isnan(level)), default=None)
 
 
@@ -192,7 +192,8 @@ def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, p
                 yield str(domain), monitor, wide
 
 
-def _curve(curves: pd.DataFrame, series: str, domain: str, monitor: str) -> pd.Series:
+def curve(curves: pd.DataFrame, series: str, domain: str, monitor: str) -> pd.Series:
+    """One monitor of a series in a domain, indexed by step in order."""
     here = (
         (curves["series"] == series) & (curves["domain"] == domain) & (curves["monitor"] == monitor)
     )
@@ -223,6 +224,7 @@ def _with_verdicts(
             "linear_mse": result.linear_mse,
             "difference_pearson": result.difference_pearson,
             "difference_spearman": result.difference_spearman,
+            "difference_lag": result.difference_lag,
             "difference_p": result.difference_p,
             "difference_smallest_p": result.difference_smallest_p,
             "holm_p": holm_p,
@@ -261,7 +263,15 @@ def verdict(
     assert result.difference_spearman is not None
     sign = np.sign(result.difference_spearman)
     if expected_direction == 0:
-        return f"moves with accuracy beyond the trend ({'+' if sign > 0 else '−'})"
-    if sign == expected_direction:
-        return "moves with accuracy beyond the trend, in the expected direction"
-    return "moves with accuracy beyond the trend, against the expected direction"
+        how = f" ({'+' if sign > 0 else '−'})"
+    else:
+        how = f", {'in' if sign == expected_direction else 'against'} the expected direction"
+    return f"moves with accuracy beyond the trend{how}{_timing(result.difference_lag)}"
+
+
+def _timing(lag: int | None) -> str:
+    """How far a monitor runs ahead of accuracy or behind it, or nothing where it does not."""
+    if not lag:
+        return ""
+    unit = "checkpoint" if abs(lag) == 1 else "checkpoints"
+    return f", {'leading' if lag > 0 else 'lagging'} by about {abs(lag)} {unit}"

@@ -25,8 +25,10 @@ from metrics.measure import Measure
 from metrics.separation import noise_scale
 
 NOISE_MULTIPLE = 4.0
-"""A turn is a move of this many standard errors of a difference between two checkpoints. On pure
-noise a run of 12 to 35 checkpoints then ends with a call in about one of twenty (simulated)."""
+"""A turn is a move of this many standard errors of a difference between two checkpoints. On white
+noise a run of 12 to 35 checkpoints then ends with a call in about one of twenty (simulated). Noise
+that wanders calls far more often: over 35 checkpoints in one of four where neighbours correlate at
+0.7, and in one of two on a random walk."""
 RISEN_SHARE = 0.5
 """The benchmark's step is the first at which accuracy has made this share of its rise."""
 

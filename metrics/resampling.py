@@ -56,7 +56,6 @@ def permutation_test(
     *,
     seed: int,
     num_permutations: int = 9999,
-    inflation: float = 1.0,
 ) -> PermutationTest:
     """Two-sided permutation p-value of the Pearson correlation of two series.
 
@@ -68,9 +67,6 @@ def permutation_test(
         Seed of the drawn orders; without effect where all orders are enumerated.
     num_permutations : int
         Orders drawn when T > 8. Up to T = 8 all T! orders are used.
-    inflation : float
-        How many times larger the variance of the correlation is than for exchangeable values.
-        The observed correlation is divided by its square root before it is compared.
 
     Returns
     -------
@@ -95,9 +91,9 @@ def permutation_test(
     num_values = len(x_T)
     exact = num_values <= LARGEST_EXACT
     x_unit_T, y_unit_T = unit_centred(x_T), unit_centred(y_T)
-    observed = abs(float(x_unit_T @ y_unit_T)) / math.sqrt(inflation)
+    observed = abs(float(x_unit_T @ y_unit_T))
     if exact:
-        correlations_M = np.abs(y_unit_T[_all_orders(num_values)] @ x_unit_T)
+        correlations_M = np.abs(y_unit_T[all_orders(num_values)] @ x_unit_T)
     else:
         correlations_M = _drawn_correlations(x_unit_T, y_unit_T, seed, num_permutations)
     num_extreme = int(np.sum(correlations_M >= observed - _TIE))
@@ -140,7 +136,7 @@ def bootstrap_interval(
 
 
 @lru_cache(maxsize=LARGEST_EXACT + 1)
-def _all_orders(num_values: int) -> NDArray[np.intp]:
+def all_orders(num_values: int) -> NDArray[np.intp]:
     """Every order of ``num_values`` items; kept, because a study asks for the same few sizes."""
     orders = np.array(list(permutations(range(num_values))), dtype=np.intp)
     orders.setflags(write=False)

@@ -307,8 +307,8 @@ order by domains.position, series.position, monitor = 'loss_flat' desc, m.family
         "where accuracy did not rise. The first row calls as soon as the loss is flat, so it is "
         "always early where one can be and cannot stay quiet: a measure is worth something if it "
         "is early nearly as often with fewer false calls. A measure without a claimed direction "
-        "may turn either way, so on pure noise it calls in about one run of ten, the others in "
-        "one of twenty.",
+        "may turn either way, so on white noise it calls in about one run of ten, the others in "
+        "one of twenty; on noise that wanders, several times as often.",
         sql="""select m.title, count(*) filter (accuracy_step is not null) as risen,
   count(*) filter (could_lead) as possible,
   count(*) filter (could_lead and lead > 0) as before,

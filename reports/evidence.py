@@ -80,6 +80,8 @@ class Evidence:
         What things are called, and the role of each series.
     significance
         Level of the verdicts, in (0, 1).
+    power
+        Rows of the table `power`.
     """
 
     monitors: Sequence[Row]
@@ -88,6 +90,7 @@ class Evidence:
     risen: set[tuple[str, str]]
     names: Names
     significance: float
+    power: Sequence[Row] = ()
 
     @cached_property
     def directions(self) -> dict[str, int]:

@@ -8,8 +8,12 @@ from reports.figures import Row
 from reports.words import listed
 
 # From this many checkpoints on more than 8 differences enter the detrended test, which then draws
-# permutations instead of going through all of them (metrics/detrended.py, metrics/resampling.py).
-DRAWN_FROM = 10
+# permutations instead of going through all of them; from 12 on it flips the signs of all but 2, of
+# which there are only so many (metrics/detrended.py, metrics/lags.py).
+DRAWN_FROM, FLIPPED_FROM = 10, 12
+
+ENOUGH_POWER = 0.8
+"""Below this power the silence of a test says little."""
 
 
 def limits(evidence: Evidence, num_steps: int) -> list[str]:
@@ -25,6 +29,7 @@ def limits(evidence: Evidence, num_steps: int) -> list[str]:
         told.append("There is one checkpoint: nothing can be said about change over training.")
     roles = evidence.names.roles
     told += _reach(evidence)
+    told += _power(evidence)
     told += _whole_runs(evidence)
     if any(row["monitor"] == "validation_loss" for row in evidence.correlations):
         told.append(
@@ -61,6 +66,7 @@ def _reach(evidence: Evidence) -> list[str]:
     if not tested:
         return []
     sizes = [row["num_checkpoints"] for row in tested]
+    drawn = [_is_drawn(row) for row in tested]
     floors = [row["difference_smallest_p"] for row in tested]
     num_tests = max(Counter(row["series"] for row in tested).values())
     corrected = min(1.0, max(floors) * num_tests)
@@ -69,7 +75,7 @@ def _reach(evidence: Evidence) -> list[str]:
         (False, False): "set by the number of checkpoints",
         (False, True): "set by the number of checkpoints where they are few, else by the number of "
         "permutations drawn",
-    }[min(sizes) >= DRAWN_FROM, max(sizes) >= DRAWN_FROM]
+    }[all(drawn), any(drawn)]
     told = [
         f"The tests after the onset rest on {_span(sizes, 'd')} checkpoints. The smallest p they "
         f"can reach is {_span(floors, '.2g')}, {reason}."
@@ -80,6 +86,42 @@ def _reach(evidence: Evidence) -> list[str]:
             f"cannot reach {evidence.significance:g} at all: their silence means nothing."
         )
     return told
+
+
+def _is_drawn(row: Row) -> bool:
+    """Whether the number of permutations sets the smallest p, and not that of checkpoints."""
+    size: int = row["num_checkpoints"]
+    by_signs = size >= FLIPPED_FROM and row["difference_smallest_p"] <= 2.0 ** (3 - size)
+    return size >= DRAWN_FROM and not by_signs
+
+
+def _power(evidence: Evidence) -> list[str]:
+    """How often the best monitor that there can be would be seen."""
+    rows = [
+        row
+        for row in evidence.power
+        if evidence.names.roles.get(row["series"]) == "main"
+        and (row["series"], row["domain"]) in evidence.risen
+    ]
+    if not rows:
+        return []
+    several = len({row["series"] for row in rows}) > 1
+
+    def place(row: Row) -> str:
+        domain = evidence.names.of("domain", row["domain"])
+        return f"{domain}, {evidence.names.of('series', row['series'])}" if several else domain
+
+    each = [
+        f"{place(row)} {row['power']:.0%} ({row['corrected_power']:.0%})".replace("%", "\u00a0%")
+        for row in rows
+    ]
+    least = min(row["power"] for row in rows)
+    silence = " Where that is little, “not shown” says little." if least < ENOUGH_POWER else ""
+    return [
+        "With these checkpoints, documents and wobble a perfect monitor, equal to the true "
+        "accuracy, would be seen in this share of simulated runs (after correction): "
+        f"{'; '.join(each)}.{silence}"
+    ]
 
 
 def _whole_runs(evidence: Evidence) -> list[str]:

@@ -66,6 +66,8 @@ from monitors m left join (
 ) using (monitor)
 where monitored order by m.family <> 'paper', coalesce(rank, 999), m.rowid"""
 CORRELATIONS_SQL = "select * from correlations order by all"
+POWER_SQL = """select power.* from power join domains using (domain) join series using (series)
+  order by series.position, domains.position"""
 SEPARATION_SQL = "select * from separation order by all"
 STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,
   sum(num_bytes) / 1e6 as megabytes
@@ -260,7 +262,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     controls = {row["series"]: row["controls"] for row in read(CONTROLS_SQL)}
     risen = rising(glance, controls)
     told = [row for row in monitors if row["told"]]
-    evidence = Evidence(told, correlations, separation, risen, names, significance)
+    evidence = Evidence(told, correlations, separation, risen, names, significance, read(POWER_SQL))
     return {
         "headline": headline(evidence),
         "findings": findings(evidence),

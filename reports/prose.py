@@ -176,8 +176,14 @@ def _case(row: Row, among: Sequence[Row], names: Names, *, numbers: bool = False
         words += f", {names.of('series', row['series'])}"
     p = corrected_p(row)
     if numbers and p is not None:
-        words += f" (ρ\u00a0{minus(row['difference_spearman'])}, {p_value(p)})"
+        words += f" (ρ\u00a0{minus(row['difference_spearman'])}{_timing(row)}, {p_value(p)})"
     return words
+
+
+def _timing(row: Row) -> str:
+    """By how many checkpoints a monitor runs ahead of accuracy or behind it, where it does."""
+    lag = row["difference_lag"]
+    return f", {'leads' if lag > 0 else 'lags'} by about\u00a0{abs(lag)}" if lag else ""
 
 
 def separation_mark(verdict: str) -> tuple[str, str]:

@@ -305,8 +305,11 @@ TABLES = (
             real("linear_intercept", "Intercept of that line.", True),
             real("linear_r2", "R squared of accuracy on the monitor, 0 to 1.", True),
             real("linear_mse", "Mean squared error of that line, accuracy squared.", True),
-            real("difference_pearson", "Pearson correlation of the detrended series.", True),
-            real("difference_spearman", "Spearman correlation of the detrended series.", True),
+            real("difference_pearson", "Pearson correlation, detrended, at that lag.", True),
+            real("difference_spearman", "Spearman correlation, detrended, at that lag.", True),
+            whole(
+                "difference_lag", "Checkpoints by which the monitor leads; null if unclear.", True
+            ),
             real("difference_p", "p-value of the detrended test; carries the verdict.", True),
             real("difference_smallest_p", "Smallest p-value the detrended test can reach.", True),
             real("holm_p", "difference_p after Holm's correction over its family.", True),

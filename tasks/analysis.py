@@ -226,7 +226,7 @@ def _clean_scores(
     return rows
 
 
-@step("monitors", version=5, run_name="monitors")
+@step("monitors", version=6, run_name="monitors")
 def judge_monitors(
     out: Path,
     *,
@@ -241,14 +241,16 @@ def judge_monitors(
     `accuracy` names the benchmark by domain; a domain without one has curves and no judgement.
 
     Writes curves, monitors, correlations, separation (arXiv 2506.21551, sec. 4.3, with detrended
-    tests), trend_fits, online, lead_lag and leaderboard, all tables of the warehouse as Parquet.
-    Costs ten to twenty seconds for a nano series.
+    tests), power, trend_fits, online, lead_lag and leaderboard, all tables of the warehouse as
+    Parquet. Costs ten to twenty seconds for a nano series.
     """
     from metrics.leaderboard import leaderboard_rows
     from metrics.monitors import MONITORS, controls_of, judge, separations, with_moving_average
     from metrics.online import online_rows
+    from metrics.power import power_rows
     from metrics.registry import monitor_rows
     from metrics.trends import trend_rows
+    from store.documents import documents_of
     from store.schemas import write_rows
     from store.tables import curves_of_series
 
@@ -278,6 +280,14 @@ def judge_monitors(
         "curves": [{str(k): v for k, v in row.items()} for row in curves.to_dict("records")],
         "monitors": monitor_rows(),
         "correlations": correlations,
+        "power": power_rows(
+            curves,
+            correlations,
+            controls,
+            documents_of(series, accuracy),  # type: ignore[arg-type]
+            significance=analysis.significance,
+            seed=analysis.seed,
+        ),
         "separation": apart,
         "trend_fits": trend_rows(curves),
         "online": said,

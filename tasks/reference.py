@@ -28,9 +28,10 @@ def grids() -> list[str]:
 def calibration(grid: str, num_simulations: int, seed: int) -> Iterator[dict[str, Any]]:
     """False-positive rates and power of three tests on simulated series, setting by setting.
 
-    The series go through the very code that judges a study (:mod:`metrics.calibration`): first
-    independent trending series, where every rejection is a false alarm, then series that share
-    their fluctuations, where every rejection is right.
+    The series go through the very code that judges a study (:mod:`metrics.calibration`). `series`
+    says what they have to do with each other: `independent` trends, trends that are
+    `noisy at the same time` or swing with `the same period`, where every rejection is a false
+    alarm, and series that share their fluctuations (`related`), where every rejection is right.
     """
     from metrics.calibration import (
         calibrate,
@@ -39,7 +40,9 @@ def calibration(grid: str, num_simulations: int, seed: int) -> Iterator[dict[str
         power,
         verdict_p_value,
     )
+    from metrics.simulated import SAME_PERIOD, SHARED_FAMILIES
 
+    kinds = dict.fromkeys(SHARED_FAMILIES, "noisy at the same time") | {SAME_PERIOD: SAME_PERIOD}
     tests = {
         "permutation of Pearson r": naive_p_value,
         "permutation of first differences": difference_p_value,
@@ -48,6 +51,6 @@ def calibration(grid: str, num_simulations: int, seed: int) -> Iterator[dict[str
     how = {"num_simulations": num_simulations, "seed": seed, "grids": [grid]}
     for name, test in tests.items():
         for row in calibrate(test, **how):  # type: ignore[arg-type]
-            yield {"test": name, "related": False, **vars(row)}
+            yield {"test": name, "series": kinds.get(row.family, "independent"), **vars(row)}
         for row in power(test, **how):  # type: ignore[arg-type]
-            yield {"test": name, "related": True, **vars(row)}
+            yield {"test": name, "series": "related", **vars(row)}

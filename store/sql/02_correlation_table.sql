@@ -1,7 +1,8 @@
 -- Each monitor against accuracy with its tests, rounded and ordered for reading. Trust the detrended
 -- columns: two series that both trend correlate whether they have to do with each other or not. The
--- p-values belong to detrended_spearman; Holm's correction is per series and window, over all
--- monitors and domains.
+-- p-values belong to detrended_spearman, at the lag by which the monitor leads accuracy (checkpoints,
+-- negative where it lags); Holm's correction is per series and window, over the monitors of one
+-- family and all domains.
 SELECT
     correlations.series,
     correlations.domain,
@@ -13,6 +14,7 @@ SELECT
     round(correlations.pearson_high, 3) AS pearson_high,
     round(correlations.spearman, 3) AS spearman,
     round(correlations.difference_spearman, 3) AS detrended_spearman,
+    correlations.difference_lag AS lag,
     round(correlations.difference_p, 4) AS detrended_p,
     round(correlations.holm_p, 4) AS detrended_p_holm,
     round(correlations.difference_smallest_p, 6) AS smallest_p_possible,

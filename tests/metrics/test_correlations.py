@@ -87,6 +87,7 @@ def test_detrended_part_is_the_verdict_test():
     assert result.difference_p == verdict.p_value < 0.05
     assert result.difference_pearson == verdict.statistic_pearson
     assert result.difference_spearman == verdict.statistic_spearman
+    assert result.difference_lag == verdict.lag == 0
     assert result.difference_smallest_p == verdict.smallest_p
 
 

@@ -27,6 +27,7 @@ def test_finds_shared_fluctuations():
     assert result.p_value == result.smallest_p == 1 / 10_000
     assert result.statistic_pearson > 0.9
     assert result.statistic_spearman > 0.9
+    assert result.lag == 0
     assert result.num_differences == 28
     assert result.note == ""
     assert not result.abstains
@@ -45,7 +46,7 @@ def test_two_smooth_curves_correlate_and_the_test_abstains(steps):
 def test_too_few_checkpoints():
     result = detrended_test(*sharing(MIN_CHECKPOINTS - 1, seed=0), seed=0)
     note = "cannot tell: 7 checkpoints, at least 8 are needed"
-    assert result == DetrendedTest(None, None, None, None, 6, note)
+    assert result == DetrendedTest(None, None, None, None, None, 6, note)
 
 
 def test_order_of_differencing_follows_the_number_of_checkpoints():
@@ -105,6 +106,8 @@ def test_symmetric_statistics_and_sign(seed, num):
     )
     assert plain.abstains == swapped.abstains == mirrored.abstains
     if not plain.abstains:
+        assert mirrored.lag == plain.lag
+        assert swapped.lag == (None if plain.lag is None else -plain.lag)
         assert swapped.statistic_spearman == pytest.approx(plain.statistic_spearman)
         assert mirrored.statistic_spearman == pytest.approx(-plain.statistic_spearman)
         assert mirrored.statistic_pearson == pytest.approx(-plain.statistic_pearson)

@@ -2,11 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metrics.correlations import holm
+from metrics.correlations import CorrelationResult, holm
 from metrics.monitors import MONITORS, judge, separations, verdict, with_moving_average
 
 STEPS = np.arange(0, 3000, 100)
 CONTROLS = {"main": ["control"]}
+MOVES = "moves with accuracy beyond the trend"
 SETTINGS = {"num_permutations": 999, "num_bootstrap": 100, "significance": 0.05, "seed": 0}
 
 
@@ -118,21 +119,43 @@ def test_moving_average_is_added_per_series_and_domain(curves):
 
 
 @pytest.mark.parametrize(
-    ("p", "holm_p", "rho", "direction", "said"),
+    ("p", "holm_p", "rho", "lag", "direction", "said"),
     [
-        (0.2, 0.9, 0.5, 1, "no relation beyond the trend is shown"),
-        (0.01, 0.4, 0.5, 1, "suggestive only"),
-        (0.001, 0.01, 0.5, 1, "in the expected direction"),
-        (0.001, 0.01, -0.5, 1, "against the expected direction"),
-        (0.001, 0.01, -0.5, 0, "moves with accuracy beyond the trend (−)"),
-        (None, None, None, 1, "cannot tell"),
+        (1.0, 1.0, 0.5, None, 1, "no relation beyond the trend is shown"),
+        (0.2, 0.9, 0.5, 0, 1, "no relation beyond the trend is shown"),
+        (0.01, 0.4, 0.5, 0, 1, "suggestive only: does not survive the correction for all tests"),
+        (0.001, 0.01, 0.5, 0, 1, f"{MOVES}, in the expected direction"),
+        (0.001, 0.01, -0.5, 0, 1, f"{MOVES}, against the expected direction"),
+        (0.001, 0.01, -0.5, 0, 0, f"{MOVES} (−)"),
+        (0.001, 0.01, 0.5, 2, 0, f"{MOVES} (+), leading by about 2 checkpoints"),
+        (0.001, 0.01, -0.5, 1, -1, f"{MOVES}, in the expected direction, leading by about 1 "
+         "checkpoint"),
+        (0.001, 0.01, -0.5, -2, 1, f"{MOVES}, against the expected direction, lagging by about 2 "
+         "checkpoints"),
+        (None, None, None, None, 1, "cannot tell"),
     ],
-)
-def test_verdicts_in_words(p, holm_p, rho, direction, said):
-    from metrics.correlations import CorrelationResult
+)  # fmt: skip
+def test_verdicts_in_words(p, holm_p, rho, lag, direction, said):
+    result = CorrelationResult(
+        20, difference_p=p, difference_spearman=rho, difference_lag=lag, available=True
+    )
+    assert verdict(result, holm_p, direction, 0.05) == said
 
-    result = CorrelationResult(20, difference_p=p, difference_spearman=rho, available=True)
-    assert said in verdict(result, holm_p, direction, 0.05)
+
+def test_a_monitor_that_leads_by_one_checkpoint_follows_and_is_said_to_lead():
+    rng = np.random.default_rng(2)
+    rise = 1 / (1 + np.exp(-(STEPS - 1200) / 250))
+    wobble = rng.normal(size=len(STEPS) + 1) * 0.05
+    leading = pd.concat(
+        [
+            tidy("main", "math", "accuracy", 0.8 * rise + wobble[:-1]),
+            tidy("main", "math", "pathway_distance", 20 - 5 * (0.8 * rise + wobble[1:])),
+        ],
+        ignore_index=True,
+    )
+    row = row_of(judge(leading, {"main": []}, **SETTINGS), window="all")
+    assert (row["difference_lag"], row["difference_spearman"] < 0) == (1, True)
+    assert row["verdict"] == f"{MOVES}, in the expected direction, leading by about 1 checkpoint"
 
 
 def test_monitors_are_named_once_and_cite_their_source():

@@ -28,6 +28,7 @@ def row_of(
     name: str = "distance",
     num_checkpoints: int = 20,
     smallest_p: float | None = 0.001,
+    lag: int | None = 0,
 ) -> dict[str, Any]:
     return {
         "series": series,
@@ -36,6 +37,7 @@ def row_of(
         "window": window,
         "num_checkpoints": num_checkpoints,
         "difference_spearman": rho,
+        "difference_lag": lag,
         "difference_p": p,
         "holm_p": holm,
         "difference_smallest_p": smallest_p,
@@ -59,5 +61,8 @@ def evidence(
     monitors: list[dict[str, Any]] | None = None,
     risen: set[tuple[str, str]] = RISEN,
     names: Names = NAMES,
+    power: list[dict[str, Any]] | None = None,
 ) -> Evidence:
-    return Evidence(monitors or [monitor()], correlations, separation or [], risen, names, 0.05)
+    return Evidence(
+        monitors or [monitor()], correlations, separation or [], risen, names, 0.05, power or []
+    )

@@ -10,8 +10,8 @@ from reports.order import order_of_events
 from tests.reports.invented_evidence import NAMES, evidence, row_of
 
 
-def told(rows, *, names=NAMES, num_steps=20):
-    return " ".join(limits(evidence(rows, names=names), num_steps))
+def told(rows, *, names=NAMES, num_steps=20, power=None):
+    return " ".join(limits(evidence(rows, names=names, power=power), num_steps))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,34 @@ def test_permutations_are_drawn_from_the_stated_number_of_checkpoints():
     assert floor(DRAWN_FROM, 99) == 1 / 100
     assert floor(DRAWN_FROM, 9) == 1 / 10
     assert floor(DRAWN_FROM - 1, 99) == floor(DRAWN_FROM - 1, 9) < 1 / 100
+
+
+@pytest.mark.parametrize(
+    ("size", "floor", "expected"),
+    [
+        (12, 2.0**-9, "set by the number of checkpoints."),  # ten signs to flip
+        (16, 0.0002, "set by the number of permutations drawn"),
+    ],
+)
+def test_few_signs_can_set_the_smallest_p(size, floor, expected):
+    assert expected in told([row_of(num_checkpoints=size, smallest_p=floor)])
+
+
+def seen(domain="math", series="main", power=0.23, corrected=0.05):
+    return {"series": series, "domain": domain, "power": power, "corrected_power": corrected}
+
+
+def test_what_a_perfect_monitor_could_show_is_said():
+    rows = [seen(), seen("code", power=0.9, corrected=0.6), seen("code", series="shuffled")]
+    assert (
+        "With these checkpoints, documents and wobble a perfect monitor, equal to the true "
+        "accuracy, would be seen in this share of simulated runs (after correction): "
+        "Math 23\u00a0% (5\u00a0%); Code 90\u00a0% (60\u00a0%). Where that is little, “not shown” "
+        "says little." in told([row_of()], power=rows)
+    )
+    assert "says little" not in told([row_of()], power=[rows[1]])
+    assert "perfect monitor" not in told([row_of()], power=[rows[2]])
+    assert "perfect monitor" not in told([row_of()])
 
 
 def test_correction_can_put_the_level_out_of_reach():

@@ -197,6 +197,9 @@ class TestNumbers:
         assert "Cannot be told: the test abstains in all 2 domains." in page.words
         assert "a single run each" in page.words
         assert "The smallest p they can reach is 0.0002, set by" in page.words
+        assert (
+            "would be seen in this share of simulated runs (after correction): Math" in page.words
+        )
 
     def test_the_entropy_control_is_told_at_the_last_checkpoint(self, write_database, make_rows):
         rows = make_rows()

@@ -32,6 +32,14 @@ def test_mixed_results_are_told_as_they_are():
     )
 
 
+@pytest.mark.parametrize(
+    ("lag", "expected"),
+    [(2, ", leads by about\u00a02"), (-1, ", lags by about\u00a01"), (0, ""), (None, "")],
+)
+def test_a_lead_is_told_with_the_correlation(lag, expected):
+    assert f"Math (ρ\u00a0−0.70{expected}, p" in told([row_of(lag=lag)]).follows
+
+
 def test_other_window_and_flat_domains_do_not_count():
     assert told([row_of(window="all")]).follows.startswith("Accuracy rises nowhere")
     assert told([row_of()], risen=set()).follows.startswith("Accuracy rises nowhere")

@@ -45,6 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "pearson_loo_high": None,
         "linear_slope": None,
         "linear_intercept": None,
+        "difference_lag": None,
     },
     "bound": {"kernel": "gating"},
 }

@@ -1,0 +1,20 @@
+"""The table that says what a study's own tests can see."""
+
+from store.columns import DOMAIN, SERIES, Table, real, whole
+
+TABLES = (
+    Table(
+        "power",
+        "How often the verdict test would see a monitor equal to the true accuracy (simulated).",
+        (
+            SERIES,
+            DOMAIN,
+            whole("num_checkpoints", "Checkpoints from the onset of the rise of accuracy on."),
+            whole("num_documents", "Documents that the accuracy is counted on."),
+            real("wobble", "Standard deviation around the trend beyond counting noise.", True),
+            real("power", "Share of simulated runs seen at the level, uncorrected, 0 to 1."),
+            whole("num_tests", "Tests of the paper's monitors that share Holm's correction."),
+            real("corrected_power", "The same share at the level over num_tests, 0 to 1."),
+        ),
+    ),
+)
