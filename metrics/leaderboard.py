@@ -1,8 +1,8 @@
 """One rule for every monitor over all trainings: does it follow, and does it stay quiet?
 
 A monitor earns trust twice. It follows accuracy beyond the trend where something generalizes, with
-one sign; and it tells a training from its control, in which nothing can generalize. Both are asked
-of every (training, domain) in which accuracy rose; untouched domains say nothing.
+one sign; and it changes otherwise than in the training's control, in which nothing can generalize.
+Both are asked of every (training, domain) in which accuracy rose; untouched domains say nothing.
 
 Domains of one training share its checkpoints and are no independent evidence, so what counts is
 the training: signed z-values of its domains are averaged first (an average of dependent standard
@@ -10,9 +10,15 @@ normals has variance at most 1), then combined over trainings (Stouffer 1949). U
 the combined test is therefore at or below its level as far as the detrended test is. The sign is
 that of the correlation at the lag where monitor and accuracy agree best, so one that leads counts
 as following; where no lag stands out p is 1 and z is 0.
+
+Whether it differs from the controls rests on the spread between trainings: the differences of a
+training's domains are averaged, and the signs of the trainings are flipped, all ways. That is exact
+if a training and its control are interchangeable, whatever a single series' wobble is.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,11 +27,14 @@ from scipy.stats import norm
 
 from metrics.correlations import holm
 from metrics.measure import Measure
+from metrics.separation import MIN_ERRORS
 
 RISE = 0.10
 """Accuracy counts as risen when it ends this far above its start and above every control."""
 SEPARATING_SHARE = 0.75
-"""A monitor must tell at least this share of cases from their controls, all in one direction."""
+"""A monitor must differ from the control in at least this share of cases, in one direction."""
+MAX_ENUMERATED = 14
+"""Up to so many trainings all signs are gone through, above 20,000 draws are taken."""
 NOMINAL = 0.05
 """Level at which single cases are counted, for the eye; the verdict rests on the combined test."""
 WINDOW = "after_onset"
@@ -74,10 +83,12 @@ def leaderboard_rows(
 
     Notes
     -----
-    A monitor passes when (a) the combined detrended test is significant after correction; (b) it
-    moves otherwise than the control in at least `SEPARATING_SHARE` of the cases that have one, in
-    the same direction in all of them; and (c) that direction agrees with the sign of (a). A
-    direction claimed by the measure's source is not asked for here, it is shown beside.
+    A monitor passes when (a) the combined detrended test is significant after correction; (b) its
+    difference from the control is significant over the trainings, after correction, and counts in
+    at least `SEPARATING_SHARE` of the single cases that have a control, in the same direction in
+    all of them; and (c) that direction agrees with the sign of (a). With fewer than six trainings
+    (b) cannot be had. A direction claimed by the measure's source is not asked for here, it is
+    shown beside.
     """
     risen = risen_cases(curves, controls)
     rows = []
@@ -106,9 +117,10 @@ def leaderboard_rows(
                 **apart,
             }
         )
-    corrected = holm([row["combined_p"] for row in rows])
-    for row, p in zip(rows, corrected, strict=True):
-        row["holm_p"] = p
+    followed = holm([row["combined_p"] for row in rows])
+    differed = holm([row["control_p"] for row in rows])
+    for row, follows_p, differs_p in zip(rows, followed, differed, strict=True):
+        row["holm_p"], row["control_holm_p"] = follows_p, differs_p
         row["passes"] = _passes(row, significance)
         row["note"] = _note(row, significance)
     rows.sort(key=_order)
@@ -156,13 +168,8 @@ def _follows(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _separates(pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    moves = {"rises": 1, "falls": -1}
-    known = [row for row in pairs if row["main_moves"] in (*moves, "stays")]
-    signs = [
-        moves[row["main_moves"]]
-        for row in known
-        if row["main_moves"] in moves and row["main_moves"] != row["control_moves"]
-    ]
+    known = [row for row in pairs if row["main_change"] is not None]
+    signs = [sign for row in known if (sign := _sign_that_counts(row))]
     majority = 1 if sum(signs) >= 0 else -1
     graded = [row["graded"] for row in known if row["graded"] is not None]
     return {
@@ -171,13 +178,51 @@ def _separates(pairs: list[dict[str, Any]]) -> dict[str, Any]:
         "num_separating_otherwise": sum(sign != majority for sign in signs),
         "separating_direction": majority if signs else None,
         "median_graded": float(np.median(graded)) if graded else None,
+        "control_p": _over_trainings(known),
     }
+
+
+def _difference(row: dict[str, Any]) -> float:
+    return float(row["main_change"] - row["control_change"])
+
+
+def _sign_that_counts(row: dict[str, Any]) -> int:
+    """Direction in which one training differs from one control, 0 where that is not shown."""
+    if row["graded"] is not None and abs(row["graded"]) <= MIN_ERRORS:
+        return 0
+    return int(np.sign(_difference(row)))
+
+
+def _over_trainings(known: list[dict[str, Any]]) -> float | None:
+    """Two-sided p-value of the mean difference from the control, by flipping whole trainings.
+
+    Differences are scaled by their root mean square in the domain, so that no domain decides alone.
+    """
+    by_domain, by_training = defaultdict(list), defaultdict(list)
+    for row in known:
+        by_domain[row["domain"]].append(_difference(row))
+    scale = {domain: float(np.sqrt(np.mean(np.square(d)))) for domain, d in by_domain.items()}
+    for row in known:
+        if scale[row["domain"]] > 0:
+            by_training[row["main_series"]].append(_difference(row) / scale[row["domain"]])
+    means_J = np.array([float(np.mean(values)) for values in by_training.values()])
+    if not len(means_J):
+        return None
+    if len(means_J) <= MAX_ENUMERATED:
+        signs_SJ = np.array(list(product((1, -1), repeat=len(means_J))))
+    else:
+        signs_SJ = np.random.default_rng(0).choice((1, -1), (20_000, len(means_J)))
+        signs_SJ[0] = 1
+    flipped_S = np.abs(signs_SJ @ means_J)
+    return float(np.mean(flipped_S >= flipped_S[0] * (1 - 1e-9)))
 
 
 def _passes(row: dict[str, Any], significance: float) -> bool:
     return (
         row["holm_p"] is not None
         and row["holm_p"] <= significance
+        and row["control_holm_p"] is not None
+        and row["control_holm_p"] <= significance
         and row["num_with_control"] > 0
         and row["num_separating"] >= SEPARATING_SHARE * row["num_with_control"]
         and row["num_separating_otherwise"] == 0
@@ -194,9 +239,12 @@ def _note(row: dict[str, Any], significance: float) -> str:
     elif row["holm_p"] > significance:
         reasons.append("does not follow accuracy beyond the trend")
     if row["num_with_control"] == 0:
-        reasons.append("has no control to be told from")
-    elif row["num_separating"] < SEPARATING_SHARE * row["num_with_control"]:
-        reasons.append("is not told from its control often enough")
+        reasons.append("has no control to differ from")
+    else:
+        if row["num_separating"] < SEPARATING_SHARE * row["num_with_control"]:
+            reasons.append("does not differ from its control often enough")
+        if row["control_holm_p"] is not None and row["control_holm_p"] > significance:
+            reasons.append("does not differ from the controls beyond the spread of trainings")
     if row["num_separating_otherwise"]:
         reasons.append("moves one way in some cases and the other in others")
     if not reasons and not row["passes"]:

@@ -177,15 +177,15 @@ order by domains.position, series.position, m.title""",
         caption="“Follows” counts the cases in which the detrended test has the sign of the whole, "
         "of those in which it does not abstain; “p ≤ 0.05” how many of these are significant one "
         "by one, where chance alone gives one in twenty. z and p combine them over trainings, "
-        "corrected for all measures. “Told from control” counts the cases in which the measure "
-        "moves otherwise than in its control, and how many go the other way; “gap” is the median "
-        "of (change of the training − change of its control) in standard errors of that "
-        "difference, which also sees measures that move the same way by another size. A pass "
-        "needs both parts, with one sign.",
+        "corrected for all measures. “Differs” counts the cases in which the change differs "
+        "from that in the control by more than three standard errors, and how many go the other "
+        "way; “gap” is the median of that difference in standard errors; its corrected p flips "
+        "whole trainings and so holds their spread, which needs six or more. A pass needs both "
+        "parts, with one sign.",
         sql="""select position, title, l.family, num_cases, num_agreeing || ' of ' || num_tested as
   follows, num_significant, combined_z, combined_p, holm_p,
   num_separating || ' of ' || num_with_control as apart, num_separating_otherwise,
-  case separating_direction when 1 then 'rises' when -1 then 'falls' end as moves,
+  case separating_direction when 1 then 'rises' when -1 then 'falls' end as moves, control_holm_p,
   case l.expected_direction when 1 then 'rises' when -1 then 'falls' else 'none' end as claimed,
   median_graded, passes, note
 from leaderboard l join monitors using (monitor) order by position""",
@@ -195,10 +195,11 @@ from leaderboard l join monitors using (monitor) order by position""",
             Column("num_significant", "p ≤ 0.05", "whole"),
             Column("combined_z", "z", "2"),
             Column("holm_p", "Corrected p", "p"),
-            Column("apart", "Told from control"),
+            Column("apart", "Differs from control"),
             Column("num_separating_otherwise", "Other way", "whole"),
             Column("median_graded", "Gap", "2"),
-            Column("moves", "Moves"),
+            Column("control_holm_p", "Corrected p of the gap", "p"),
+            Column("moves", "Against control"),
             Column("claimed", "Claimed"),
             Column("passes", "Passes", "truth"),
             Column("note", "Why not"),

@@ -5,7 +5,7 @@ from scipy.stats import norm
 
 from metrics.calibration import even_steps
 from metrics.detrended import detrended_test
-from metrics.leaderboard import leaderboard_rows, risen_cases, signed_z
+from metrics.leaderboard import _over_trainings, leaderboard_rows, risen_cases, signed_z
 from metrics.monitors import judge, separations
 from metrics.registry import REGISTRY
 from metrics.simulated import any_family, sharing
@@ -21,7 +21,7 @@ def tidy(series, monitor, values, domain="math"):
     )
 
 
-def study(num_trainings=4, seed=0, related=True):
+def study(num_trainings=8, seed=0, related=True):
     """Validation loss shares the wobble of accuracy and its rise; distance falls everywhere."""
     rng = np.random.default_rng(seed)
     rise = 1 / (1 + np.exp(-(STEPS - 900) / 200))
@@ -57,18 +57,47 @@ def test_what_follows_and_separates_passes_and_what_moves_in_the_control_does_no
     found = board(*study())
     good, bad = found["validation_loss"], found["pathway_distance"]
     assert good["passes"]
-    assert (good["position"], good["num_separating"], good["separating_direction"]) == (1, 4, -1)
+    assert (good["position"], good["num_separating"], good["separating_direction"]) == (1, 8, -1)
+    assert good["control_p"] == 2 / 2**8
     assert good["combined_z"] < -3
     assert not bad["passes"]
-    assert bad["num_separating"] == 0
-    assert "not told from its control" in bad["note"]
+    # It falls in the control too, and further: the difference has the other sign.
+    assert (bad["num_separating"], bad["separating_direction"]) == (8, 1)
+    assert "does not follow accuracy" in bad["note"]
 
 
 def test_separating_without_following_is_not_enough():
     row = board(*study(related=False))["validation_loss"]
-    assert row["num_separating"] == 4
+    assert row["num_separating"] == 8
     assert not row["passes"]
     assert "does not follow accuracy" in row["note"]
+
+
+def test_few_trainings_cannot_show_a_difference_from_their_controls():
+    row = board(*study(num_trainings=4))["validation_loss"]
+    assert (row["num_separating"], row["control_p"]) == (4, 2 / 2**4)
+    assert not row["passes"]
+    assert "beyond the spread of trainings" in row["note"]
+
+
+def test_flipping_trainings_is_exact_under_no_difference():
+    rng = np.random.default_rng(0)
+
+    def p_of(differences):
+        return _over_trainings(
+            [
+                {"main_series": f"t{at}", "domain": domain, "main_change": d, "control_change": 0.0}
+                for at, d in enumerate(differences)
+                for domain in ("math", "code")
+            ]
+        )
+
+    ps = np.array([p_of(rng.standard_t(2, size=7)) for _ in range(600)])
+    for level in (0.05, 0.1, 0.3):
+        assert (ps <= level).mean() <= level + 0.03
+    assert p_of(np.full(7, -0.3)) == 2 / 2**7
+    assert p_of([1.0, -1.0]) == 1.0
+    assert 0 < p_of(np.full(20, 1.0)) < 0.001  # drawn, not enumerated
 
 
 def test_where_accuracy_never_rises_there_is_no_case():
@@ -194,33 +223,35 @@ def test_trainings_are_weighted_alike_and_combined_as_stouffer_does():
     assert counts == [4, 3, 2, 2]
     assert found["num_significant"] == 2
     assert (found["num_with_control"], found["passes"]) == (0, False)
-    assert "has no control to be told from" in found["note"]
+    assert "has no control to differ from" in found["note"]
 
 
-def separation(number, main_moves, control_moves):
+def separation(number, graded):
+    """A training against its control, `graded` standard errors apart; None where unknown."""
     return {
         "main_series": f"t{number}",
         "domain": "math",
         "monitor": "pathway_distance",
-        "main_moves": main_moves,
-        "control_moves": control_moves,
-        "graded": float(number),
+        "main_change": None if graded is None else 0.1 * graded,
+        "control_change": 0.0,
+        "graded": graded,
     }
 
 
 @pytest.mark.parametrize(
-    ("moves", "separating", "otherwise", "said"),
+    ("graded", "separating", "otherwise", "said"),
     [
-        ([("falls", "stays")] * 4, 4, 0, "passes"),
-        ([("falls", "rises")] * 3 + [("stays", "rises")], 3, 0, "passes"),
-        ([("falls", "stays")] * 2 + [("falls", "falls")] * 2, 2, 0, "often enough"),
-        ([("falls", "stays")] * 3 + [("rises", "stays")], 3, 1, "moves one way in some cases"),
-        ([("rises", "stays")] * 4, 4, 0, "moves against the sign"),
-        ([("falls", "stays")] + [("unknown", "unknown")] * 3, 1, 0, "passes"),
-        ([("unknown", "unknown")] * 4, 0, 0, "has no control"),
+        ([-5.0] * 8, 8, 0, "passes"),
+        ([-5.0] * 6 + [-2.0] * 2, 6, 0, "passes"),
+        ([-5.0] * 5 + [-2.0] * 3, 5, 0, "often enough"),
+        ([-2.9] * 8, 0, 0, "often enough"),
+        ([-5.0] * 7 + [4.0], 7, 1, "one way in some cases"),
+        ([5.0] * 8, 8, 0, "moves against the sign"),
+        ([-5.0] * 5 + [None] * 3, 5, 0, "beyond the spread of trainings"),
+        ([None] * 8, 0, 0, "has no control"),
     ],
 )
-def test_each_condition_on_separation(moves, separating, otherwise, said):
+def test_each_condition_on_separation(graded, separating, otherwise, said):
     following = [
         {
             "series": f"t{number}",
@@ -230,11 +261,15 @@ def test_each_condition_on_separation(moves, separating, otherwise, said):
             "difference_p": 0.01,
             "difference_spearman": -0.6,
         }
-        for number in range(4)
+        for number in range(8)
     ]
-    pairs = [separation(number, *both) for number, both in enumerate(moves)]
+    curves = pd.concat(
+        [tidy(f"t{number}", "accuracy", np.linspace(0, 1, len(STEPS))) for number in range(8)]
+    )
+    controls = {f"t{number}": [f"t{number}-shuffled"] for number in range(8)}
+    pairs = [separation(number, one) for number, one in enumerate(graded)]
     monitor = REGISTRY["pathway_distance"]
-    (row,) = leaderboard_rows(RISEN, following, pairs, CONTROLS, [monitor], 0.05)
+    (row,) = leaderboard_rows(curves, following, pairs, controls, [monitor], 0.05)
     assert (row["num_separating"], row["num_separating_otherwise"]) == (separating, otherwise)
     assert row["passes"] == (said == "passes")
     assert said in row["note"]
