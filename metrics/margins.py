@@ -112,7 +112,8 @@ def _margin(percentile: int, on: str) -> Measure:
         1.0 if on == "weight" else None,
         0,
         "field",
-        "Megatron-LM, tools for MoE routing analysis",
+        "after Megatron-LM, tools for MoE routing analysis; a variant: percentiles are "
+        "interpolated between tokens",
         f"percentile {percentile} over tokens of s_k - s_(k+1) on {of}; mean of layers",
         monitored=percentile == 50,
     )

@@ -106,7 +106,8 @@ MEASURES = (
         1.0,
         0,
         "field",
-        "arXiv 2409.02060, sec. 5 (vocabulary specialisation), input token, top-1",
+        "after arXiv 2409.02060, sec. 5 (vocabulary specialisation), input token, top-1; a "
+        "variant: only frequent ids count",
         "share of a token id's occurrences that go to its favourite expert; mean of ids seen at "
         f"least {MIN_OCCURRENCES} times, and of layers",
     ),
@@ -118,7 +119,8 @@ MEASURES = (
         1.0,
         0,
         "field",
-        "arXiv 2409.02060, sec. 5 (vocabulary specialisation), input token, top-k",
+        "after arXiv 2409.02060, sec. 5 (vocabulary specialisation), input token, top-k; a "
+        "variant: only frequent ids count",
         "the same with the favourite among a token's top-k experts",
         monitored=False,
     ),

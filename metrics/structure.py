@@ -317,7 +317,8 @@ MEASURES = (
         1.0,
         0,
         _RSA,
-        "Spearman correlation over pairs of routing distance (Hellinger) and input distance",
+        "Spearman correlation over drawn pairs of routing distance (Hellinger) and input distance; "
+        "4,000 pairs, seen to be off from all pairs by up to 0.0065",
     ),
     _candidate(
         "likeness_answer",
@@ -327,7 +328,8 @@ MEASURES = (
         1.0,
         1,
         _RSA,
-        "Spearman correlation over pairs of routing distance and having different answers",
+        "Spearman correlation over drawn pairs of routing distance and having different answers; "
+        "4,000 pairs, seen to be off from all pairs by up to 0.0065",
     ),
     _candidate(
         "likeness_answer_given_input",

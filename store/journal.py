@@ -3,7 +3,8 @@
     <root>/journal.jsonl    {"at": ..., "event": "began", "step": "routing", "run": "main step10",
                              "artifact": "routing/v3-...", "host": ..., "pid": ..., "flow_run": ...}
 
-`event` is `began`, then `made` or `failed` (with `error`); both with `seconds`. An attempt that was
+`event` is `began`, then `made` or `failed` (with `error`); both with `seconds` of computing, which
+do not include waiting for a worker. An attempt that was
 killed has no second line. What was reused has no line at all, so the lines count the bodies that
 ran, over all processes and machines that share the root. Nothing reads it to decide anything: it
 may be deleted at any time.

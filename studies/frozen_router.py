@@ -31,7 +31,7 @@ class FrozenRouterSpec(Frozen):
     num_steps: int = Field(default=200, ge=1, description="Full-batch training steps.")
     learning_rate: float = Field(default=1e-2, gt=0.0)
     ridge: float = Field(default=1.0, gt=0.0, description="lambda of the effective dimension.")
-    seed: Seed = Field(default=0, description="Seed of the data; router r has seed + 1 + r.")
+    seed: Seed = Field(default=0, description="Seed of the data; router r has seed + 2 + r.")
 
     @model_validator(mode="after")
     def _both_splits(self) -> Self:

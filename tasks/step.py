@@ -18,7 +18,6 @@ What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -170,10 +169,11 @@ class Step:
     def _make(self, key: str, inputs: dict[str, Any]) -> Artifact:
         identity = (self.name, self.version, key)
         with (
-            self._noted(artifacts.name_of(*identity), inputs),
+            self._noted(artifacts.name_of(*identity), inputs) as attempt,
             artifacts.draft(*identity, resumable=self.resumable) as out,
         ):
             summary, started_at = self._compute(out, inputs)
+            attempt["computing_since"] = started_at
             by_domain = summary.pop(BY_DOMAIN, {})
             artifact = artifacts.commit(
                 out,
@@ -207,8 +207,11 @@ class Step:
         return None
 
     @contextmanager
-    def _noted(self, name: str, inputs: dict[str, Any]) -> Iterator[None]:
-        """The attempt, written into the journal: that it began, and how it ended."""
+    def _noted(self, name: str, inputs: dict[str, Any]) -> Iterator[dict[str, datetime]]:
+        """The attempt, written into the journal: that it began, and how it ended.
+
+        Its seconds are those of computing, from the moment that a worker was free for it.
+        """
         context = TaskRunContext.get()
         about = {
             "step": self.name,
@@ -217,17 +220,21 @@ class Step:
             "flow_run": None if context is None else context.task_run.flow_run_id,
         }
         journal.note("began", **about)
-        began = time.monotonic()
+        attempt = {"computing_since": datetime.now(UTC)}
+
+        def seconds() -> float:
+            return round((datetime.now(UTC) - attempt["computing_since"]).total_seconds(), 3)
+
         try:
-            yield
+            yield attempt
         except BaseException as error:
             error.add_note(f"{_IN_STEP}{self.label(inputs)}")
-            seconds = round(time.monotonic() - began, 3)
-            journal.note(
-                "failed", **about, seconds=seconds, error=f"{type(error).__name__}: {error}"
-            )
+            began: datetime = getattr(error, workers.STARTED_AT, attempt["computing_since"])
+            attempt["computing_since"] = began
+            told = f"{type(error).__name__}: {error}"
+            journal.note("failed", **about, seconds=seconds(), error=told)
             raise
-        journal.note("made", **about, seconds=round(time.monotonic() - began, 3))
+        journal.note("made", **about, seconds=seconds())
 
     def tell_reused(self, inputs: dict[str, Any]) -> None:
         """Let whoever watches know that nothing needs to be computed."""

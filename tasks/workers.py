@@ -33,6 +33,8 @@ SINGLE_THREADED = (
     "NUMBA_NUM_THREADS",
     "RAYON_NUM_THREADS",
 )
+STARTED_AT = "grokpath_started_at"
+"""Attribute of what a body raises: when a worker began with it."""
 STOPPING = "the run is being stopped; everything already finished is kept"
 
 
@@ -233,6 +235,7 @@ def _call(job: Job, inputs: dict[str, Any]) -> Answer:
     try:
         return Answer(step.body(**inputs), started_at)
     except Exception as error:
+        setattr(error, STARTED_AT, started_at)
         if not _can_travel(error):  # it would break the pool instead of reaching the caller
             raise RuntimeError(f"{type(error).__name__}: {error}") from None
         raise
