@@ -168,12 +168,13 @@ def _complete(
     there: "list[LocalCheckpoint]", source: LocalSource, known: dict[str, Seen]
 ) -> list[Seen]:
     """Those that are complete, with their digests; the others are told."""
-    from models.complete import why_incomplete
+    from models.complete import refuse_unreadable, why_incomplete
 
     found = []
     for one in there:
         if source.steps is not None and one.step not in source.steps:
             continue
+        refuse_unreadable(one.path, source.complete_marker)
         why = why_incomplete(one.path, source.complete_marker)
         identified = None if why else _identified(one, known.get(one.name))
         if identified is not None:

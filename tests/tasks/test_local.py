@@ -42,6 +42,21 @@ def test_one_that_is_not_complete_is_left_out_with_one_warning(folder, caplog):
     assert "step20-tokens20K: model.safetensors has" in record.getMessage()
 
 
+def test_one_that_will_never_be_read_is_no_reason_to_wait(folder):
+    place = folder / "step20-tokens20K"
+    (place / "model.safetensors").rename(place / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match=r"step20-tokens20K has its weights only as pytorch_"
+    ) as no:
+        look(folder)
+    assert not isinstance(no.value, NothingYet)
+    (place / "pytorch_model.bin").rename(place / "adapter_model.safetensors")
+    (place / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"step20-tokens20K is an adapter .* without its model"):
+        look(folder)
+    assert steps(look(folder, steps=(10,))) == [10]
+
+
 def test_one_that_is_asked_for_by_its_step_is_an_error(folder):
     cut(folder / "step20-tokens20K" / "config.json")
     with pytest.raises(ValueError, match=r"is not complete: config.json is cut short"):
