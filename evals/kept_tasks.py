@@ -19,6 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from evals.catalog import LOCAL_FORMATS, TaskFile
 from evals.definitions import definition
+from evals.documents import check_documents
 
 # Some task files fetch metric code from the hub through the evaluate library when they are read.
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
@@ -105,8 +106,8 @@ def load_task(
     Raises
     ------
     ValueError
-        When data are missing or empty, the data set cannot be loaded, or lm-eval cannot build the
-        task.
+        When data are missing or empty, the data set cannot be loaded, lm-eval cannot build the
+        task, or a document cannot be scored rightly (:mod:`evals.documents`).
     """
     return _load(_Key(task, definition(task), num_fewshot, limit, seed, commit, max_generated))
 
@@ -136,6 +137,7 @@ def _load(key: _Key) -> Any:
     if key.num_fewshot is not None or task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", key.num_fewshot or 0)
     task.set_fewshot_seed(key.seed)
+    check_documents(name, task, key.limit)
     return task
 
 

@@ -1,5 +1,6 @@
 """A folder of checkpoints that is written to, thinned out and rewritten while we look."""
 
+import json
 import logging
 import shutil
 
@@ -53,6 +54,21 @@ def test_one_that_will_never_be_read_is_no_reason_to_wait(folder):
     (place / "pytorch_model.bin").rename(place / "adapter_model.safetensors")
     (place / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"step20-tokens20K is an adapter .* without its model"):
+        look(folder)
+
+
+def test_checkpoints_of_two_models_are_refused(folder):
+    file = folder / "step20-tokens20K" / "config.json"
+    whole = file.read_text()
+    file.write_text(json.dumps({**json.loads(whole), "num_experts": 16}))
+    with pytest.raises(ValueError, match=r"step20\S* has num_experts 16, step10\S* has 8"):
+        look(folder)
+    file.write_text(whole)
+    file = folder / "step20-tokens20K" / "tokenizer.json"
+    state = json.loads(file.read_text())
+    state["normalizer"] = {"type": "Lowercase"}
+    file.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"tokenizer of step20\S* is not that of step10\S* \(norm"):
         look(folder)
 
 
