@@ -1,7 +1,9 @@
 """Documents that lm-eval would score wrongly without a word, refused before any is scored."""
 
+import re
 from typing import Any
 
+FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 HIDDEN = (-1, "-1")
 """What stands in place of an answer where a public test split hides it."""
 
@@ -13,7 +15,7 @@ def document_id_of(document: Any, position: int) -> int:
 
 
 def check_documents(name: str, task: Any, limit: int | None) -> None:
-    """Refuse documents with one number, without an answer, or with one that is no choice.
+    """Refuse documents with one number, an empty field, no answer, or one that is no choice.
 
     Parameters
     ----------
@@ -31,6 +33,7 @@ def check_documents(name: str, task: Any, limit: int | None) -> None:
     """
     documents = list(task.doc_iterator(limit=limit))
     _check_numbers(name, documents)
+    _check_fields(name, task, documents)
     # A task that grades by a function of its own may need no answer.
     if task.OUTPUT_TYPE == "multiple_choice" and task.get_config("process_results") is None:
         _check_answers(name, task, documents)
@@ -47,6 +50,20 @@ def _check_numbers(name: str, documents: list[tuple[int, Any]]) -> None:
                 f"positions {first} and {place}; give every document its own, or none, and their "
                 "positions are taken"
             )
+
+
+def _check_fields(name: str, task: Any, documents: list[tuple[int, Any]]) -> None:
+    """Refuse null in a field that the prompt is made of: the prompt would say None."""
+    template = task.get_config("doc_to_text")
+    if not isinstance(template, str) or "{%" in template:  # which may well ask for null
+        return
+    for place, document in documents:
+        for field in FIELD.findall(template):
+            if field in document and document[field] is None:
+                raise ValueError(
+                    f"benchmark {name!r}: document {document_id_of(document, place)} has null in "
+                    f"{field!r}, of which its prompt is made; correct the data"
+                )
 
 
 def _check_answers(name: str, task: Any, documents: list[tuple[int, Any]]) -> None:

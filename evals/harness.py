@@ -276,7 +276,7 @@ class _RememberingModel(HFLM):
 
 
 def check_special_tokens(tokenizer: Any) -> None:
-    """Refuse a tokenizer that names neither a beginning nor an end of text: lm-eval needs one.
+    """Refuse a tokenizer that names no end of text, without which lm-eval does not work.
 
     Raises
     ------
@@ -285,8 +285,8 @@ def check_special_tokens(tokenizer: Any) -> None:
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(
-            f"the tokenizer in {tokenizer.name_or_path} names no end of text, with which lm-eval "
-            "ends answers and fills up batches; add eos_token to its tokenizer_config.json"
+            "the tokenizer names no end of text, with which lm-eval ends answers and fills up "
+            "batches; add eos_token to tokenizer_config.json beside the weights"
         )
 
 

@@ -437,6 +437,13 @@ def test_an_answer_that_is_no_choice_is_refused_with_its_document(
         run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
 
 
+def test_null_in_a_prompt_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
+    with_math(own, lambda place, doc: {"prompt": None} if place == 3 else {})
+    number = documents(own, "math")[3]["document_id"]
+    with pytest.raises(ValueError, match=rf"document {number} has null in 'prompt', of which its"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
 def test_a_number_of_two_documents_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
     with_math(own, lambda place, doc: {"document_id": 7} if place in (2, 9) else {})
     with pytest.raises(
@@ -476,7 +483,7 @@ def test_a_tokenizer_without_an_end_of_text_is_refused_with_what_to_do(
 ) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(
-        ValueError, match=r"names no end of text, .* add eos_token to its tokenizer"
+        ValueError, match=r"names no end of text, .* add eos_token to tokenizer_con"
     ):
         run(make_model(3), bare, items)
 
