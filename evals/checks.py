@@ -114,8 +114,10 @@ def check_task(benchmark: Benchmark, task: TaskFile, settings: EvaluationSpec) -
 def _check_direction(benchmark: Benchmark, metrics: list[Any]) -> None:
     wanted = benchmark.metric.partition(",")[0]
     for one in metrics:
-        better = one.get("higher_is_better", HIGHER_IS_BETTER_REGISTRY.get(str(one["metric"])))
-        if one["metric"] == wanted and better is False:
+        metric, better = str(one["metric"]), one.get("higher_is_better")
+        if better is None and metric in metric_registry:
+            better = HIGHER_IS_BETTER_REGISTRY[metric]
+        if metric == wanted and better is False:
             raise ValueError(
                 f"metric {wanted!r} of benchmark {benchmark.name!r} is better when it is lower, "
                 "and accuracy is a share of right answers; choose one such as acc or exact_match"

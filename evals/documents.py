@@ -79,6 +79,12 @@ def _check_answers(name: str, task: Any, documents: list[tuple[int, Any]]) -> No
         )
     for (place, document), answer in zip(documents, answers, strict=True):
         choices = list(task.doc_to_choice(document))
+        if "" in choices:
+            raise ValueError(
+                f"benchmark {name!r}: choice {choices.index('')} of document "
+                f"{document_id_of(document, place)} is an empty text, which has no likelihood; "
+                "correct the data"
+            )
         for one in answer if isinstance(answer, list) else [answer]:
             if one in choices or (isinstance(one, int) and 0 <= one < len(choices)):
                 continue

@@ -133,7 +133,13 @@ def _load(key: _Key) -> Any:
         config["dataset_kwargs"] = _data_arguments(name, config, folder, Path(private), key.commit)
         if key.max_generated is not None and "generation_kwargs" in config:
             config["generation_kwargs"] = _shortened(config["generation_kwargs"], key.max_generated)
-        task = _build(name, config)
+        try:
+            task = _build(name, config)
+        except (LookupError, TypeError, AttributeError) as error:  # it looks at one document only
+            raise ValueError(
+                f"benchmark {name!r}: lm-eval cannot build it ({type(error).__name__}: {error}); "
+                "look at its first document and its task file"
+            ) from error
     if key.num_fewshot is not None or task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", key.num_fewshot or 0)
     task.set_fewshot_seed(key.seed)

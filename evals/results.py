@@ -238,7 +238,7 @@ def _chosen(task: Any, metric: str, sample: Mapping[str, Any]) -> tuple[Any, str
     }.get(metric, [1] * len(choices))
     # With mutual information, unconditional log-likelihoods follow those of the choices.
     log_likelihoods = np.array(_log_likelihoods(sample)[: len(choices)])
-    with np.errstate(divide="ignore"):  # an empty choice, as lm-eval has it
+    with np.errstate(divide="ignore", invalid="ignore"):  # as lm-eval divides
         chosen = int(np.argmax(log_likelihoods / np.array(lengths, float)))
     positions = right if isinstance(right, list) else [right]
     texts = [choices[p] if isinstance(p, int) and p < len(choices) else p for p in positions]

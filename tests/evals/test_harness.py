@@ -453,14 +453,19 @@ def test_a_number_of_two_documents_is_refused(make_model: MakeModel, tokenizer, 
     run(make_model(3), tokenizer, own, [Benchmark(name="nano_math_choice")], limit=9)
 
 
-def test_an_empty_choice_is_never_the_likeliest_by_length(
+def test_an_empty_choice_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
+    with_math(own, lambda place, doc: {"choices": [*doc["choices"][:3], ""]} if place == 3 else {})
+    number = documents(own, "math")[3]["document_id"]
+    with pytest.raises(ValueError, match=rf"choice 3 of document {number} is an empty text"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
+def test_a_first_document_that_lm_eval_stumbles_over_is_named(
     make_model: MakeModel, tokenizer, own: Path
 ) -> None:
     with_math(own, lambda place, doc: {"choices": ["", *doc["choices"][1:]]})
-    (result,) = run(
-        make_model(3), tokenizer, own, [Benchmark(name="own_choice", metric="acc_norm")]
-    )
-    assert "" not in result.documents["response"].to_pylist()
+    with pytest.raises(ValueError, match=r"'own_choice': lm-eval cannot build it \(IndexError"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice", metric="acc_norm")])
 
 
 @pytest.mark.parametrize("name", ["nano_math_choice", "nano_math_exact"])
