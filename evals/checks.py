@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
+from lm_eval.api.registry import (
+    DEFAULT_METRIC_REGISTRY,
+    HIGHER_IS_BETTER_REGISTRY,
+    metric_registry,
+)
 
 from evals.catalog import LOCAL_FORMATS, TaskFile, find_task, tasks_folders
 from evals.definitions import definition, is_function
@@ -101,9 +105,23 @@ def check_task(benchmark: Benchmark, task: TaskFile, settings: EvaluationSpec) -
         metrics = [{"metric": m} for m in DEFAULT_METRIC_REGISTRY[_output_type(config)]]
     _check_no_hub_metric(name, config, metrics)
     names = [str(one["metric"]) for one in metrics]
+    _check_direction(benchmark, metrics)
     if not any(is_function(metric) for metric in names):  # these name their numbers themselves
         filters = [one["name"] for one in config.get("filter_list") or [{"name": "none"}]]
         metric_key(benchmark, [f"{metric},{kept}" for metric in names for kept in filters])
+
+
+def _check_direction(benchmark: Benchmark, metrics: list[Any]) -> None:
+    wanted = benchmark.metric.partition(",")[0]
+    for one in metrics:
+        metric, better = str(one["metric"]), one.get("higher_is_better")
+        if better is None and metric in metric_registry:
+            better = HIGHER_IS_BETTER_REGISTRY[metric]
+        if metric == wanted and better is False:
+            raise ValueError(
+                f"metric {wanted!r} of benchmark {benchmark.name!r} is better when it is lower, "
+                "and accuracy is a share of right answers; choose one such as acc or exact_match"
+            )
 
 
 def num_fewshot(benchmark: Benchmark, settings: EvaluationSpec) -> int | None:

@@ -29,8 +29,9 @@ from transformers import set_seed
 
 from evals.catalog import find_task, tasks_folders
 from evals.checks import check_task, num_fewshot
+from evals.documents import document_id_of
 from evals.kept_tasks import load_task
-from evals.results import BenchmarkResult, document_id_of, read_result
+from evals.results import BenchmarkResult, read_result
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 
@@ -61,8 +62,8 @@ def score(
     tokenizer
         Its tokenizer.
     benchmarks
-        lm-eval tasks by name or file, each with the per-document 0/1 metric to read: `acc`, or
-        `exact_match,strict-match` where a task has several filters.
+        lm-eval tasks by name or file, each with the metric to read, 0 to 1 per document: `acc`,
+        or `exact_match,strict-match` where a task has several filters.
     include_path
         Folder with task files, where names are looked up first and relative data files start;
         then come the study's `tasks_folder`, the files of grokpath, those of lm-eval.
@@ -88,8 +89,9 @@ def score(
     ------
     ValueError
         For an unknown benchmark, a metric it does not have, missing or empty data, few-shot
-        examples where a benchmark allows none, log-likelihoods that are not numbers, or a single
-        prompt that does not fit into memory.
+        examples where a benchmark allows none, documents that cannot be scored rightly, a
+        tokenizer without an end of text or with tokens that the model does not know,
+        log-likelihoods that are not numbers, or a single prompt that does not fit into memory.
 
     Notes
     -----
@@ -99,13 +101,16 @@ def score(
     """
     if not benchmarks:
         return []
+    check_special_tokens(tokenizer)
     if batch_size == "auto":
         batch_size = AUTO_BATCH_SIZE.get(device.partition(":")[0], 16)
     results = []
     with _ONE_AT_A_TIME, _quiet():
         tasks = [_task(one, include_path, settings, commits or {}) for one in benchmarks]
         for benchmark, task in zip(benchmarks, tasks, strict=True):
-            scorer = _RememberingModel(model.to(device), tokenizer, batch_size, on_batch)
+            scorer = _RememberingModel(
+                model.to(device), tokenizer, batch_size, on_batch, benchmark.name
+            )
             set_seed(settings.seed)
             outcome = _evaluate(scorer, benchmark, task, _limit(benchmark, settings))
             results.append(read_result(benchmark, task, outcome))
@@ -220,8 +225,11 @@ class _RememberingModel(HFLM):
         tokenizer: Any,
         batch_size: int,
         on_batch: Callable[[int], None] | None,
+        benchmark: str,
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        self._benchmark = benchmark
+        self._num_known = model.get_input_embeddings().num_embeddings
         self._token_ids = _token_ids(_tokenizer_digest(tokenizer)) if tokenizer.is_fast else {}
         self._on_batch = on_batch
         self._num_prompts = 0
@@ -234,7 +242,24 @@ class _RememberingModel(HFLM):
             known = super().tok_encode(string, *args, **kwargs)
             if len(self._token_ids) < MAX_REMEMBERED_TEXTS:
                 self._token_ids[key] = known
+        self._check_known(known)
         return known.copy()
+
+    def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> Any:
+        """Token ids and mask of the prompts of a batch, as lm-eval encodes them."""
+        ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
+        self._check_known(ids[mask.bool()].tolist())
+        return ids, mask
+
+    def _check_known(self, token_ids: list[int]) -> None:
+        largest = max(token_ids, default=0)
+        if largest >= self._num_known:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise ValueError(
+                f"benchmark {self._benchmark!r}: a text becomes token {largest} ({token!r}), and "
+                f"the model knows 0 to {self._num_known - 1}; put the tokenizer that it was "
+                "trained with beside it"
+            )
 
     def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
         self._tell(len(inps))
@@ -248,6 +273,21 @@ class _RememberingModel(HFLM):
         self._num_prompts += num_prompts
         if self._on_batch is not None:
             self._on_batch(self._num_prompts)
+
+
+def check_special_tokens(tokenizer: Any) -> None:
+    """Refuse a tokenizer that names no end of text, without which lm-eval does not work.
+
+    Raises
+    ------
+    ValueError
+        Saying what to do.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            "the tokenizer names no end of text, with which lm-eval ends answers and fills up "
+            "batches; add eos_token to tokenizer_config.json beside the weights"
+        )
 
 
 @lru_cache(maxsize=1)

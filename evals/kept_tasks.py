@@ -19,6 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from evals.catalog import LOCAL_FORMATS, TaskFile
 from evals.definitions import definition
+from evals.documents import check_documents
 
 # Some task files fetch metric code from the hub through the evaluate library when they are read.
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
@@ -105,8 +106,8 @@ def load_task(
     Raises
     ------
     ValueError
-        When data are missing or empty, the data set cannot be loaded, or lm-eval cannot build the
-        task.
+        When data are missing or empty, the data set cannot be loaded, lm-eval cannot build the
+        task, or a document cannot be scored rightly (:mod:`evals.documents`).
     """
     return _load(_Key(task, definition(task), num_fewshot, limit, seed, commit, max_generated))
 
@@ -132,10 +133,17 @@ def _load(key: _Key) -> Any:
         config["dataset_kwargs"] = _data_arguments(name, config, folder, Path(private), key.commit)
         if key.max_generated is not None and "generation_kwargs" in config:
             config["generation_kwargs"] = _shortened(config["generation_kwargs"], key.max_generated)
-        task = _build(name, config)
+        try:
+            task = _build(name, config)
+        except (LookupError, TypeError, AttributeError) as error:  # it looks at one document only
+            raise ValueError(
+                f"benchmark {name!r}: lm-eval cannot build it ({type(error).__name__}: {error}); "
+                "look at its first document and its task file"
+            ) from error
     if key.num_fewshot is not None or task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", key.num_fewshot or 0)
     task.set_fewshot_seed(key.seed)
+    check_documents(name, task, key.limit)
     return task
 
 

@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from evals.documents import document_id_of
 from studies.spec import Benchmark
+
+ROUNDING = 1e-6
+CHOOSE = (
+    "choose a metric that is 0 or 1 per document, such as acc or exact_match, or a share, such as "
+    "f1, of which lm-eval takes the mean"
+)
 
 DOCUMENTS_SCHEMA = pa.schema(
     {
         "document_id": pa.int64(),
+        "value": pa.float64(),
         "correct": pa.bool_(),
         "target": pa.string(),
         "response": pa.string(),
@@ -39,8 +47,9 @@ class BenchmarkResult:
         Every metric of the benchmark; the key is `metric,filter` where a filter has a name.
     documents
         One row per document: document_id (int64: the integer `document_id` of the data, else the
-        position), correct (bool: metric >= 1), target (str: what was expected), response (str:
-        the generated text, or the choice with the highest log-likelihood).
+        position), value (float64: the metric, 0 to 1), correct (bool: value is 1; null for all
+        documents where that of any is neither 0 nor 1), target (str: what was expected), response
+        (str: the generated text, or the choice with the highest log-likelihood).
     dataset, commit, version
         Data set of the task; its commit where it comes from the hub; version of the task file.
     documents_digest
@@ -88,12 +97,6 @@ def short_key(key: str) -> str:
     return key.removesuffix(",none")
 
 
-def document_id_of(document: Any, position: int) -> int:
-    """Number of a document: the integer `document_id` of its data, else its position."""
-    given = document.get("document_id") if isinstance(document, Mapping) else None
-    return given if isinstance(given, int) else position
-
-
 def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> BenchmarkResult:
     """Read one benchmark from what `lm_eval.evaluate` returned.
 
@@ -109,8 +112,8 @@ def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> 
     Raises
     ------
     ValueError
-        When the metric is missing, is not one number per document, or the log-likelihoods are
-        not numbers.
+        When the metric is missing or is not one share per document of which lm-eval takes the
+        mean, or the log-likelihoods are not numbers.
     """
     scores = outcome["results"][benchmark.name]
     metrics = {
@@ -123,7 +126,16 @@ def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> 
     samples = [s for s in outcome["samples"][benchmark.name] if s["filter"] == filter_name]
     values_N = _values(benchmark, metric, samples)
     _check_log_likelihoods(benchmark, samples)
-    rows = [_document(task, metric, sample) for sample in samples]
+    _check_mean(benchmark, float(metrics[key]), values_N)
+    right_or_wrong = bool(np.isin(values_N, (0, 1)).all())
+    rows = [
+        {
+            **_document(task, metric, sample),
+            "value": value,
+            "correct": bool(value) if right_or_wrong else None,
+        }
+        for sample, value in zip(samples, values_N.tolist(), strict=True)
+    ]
     num_documents = len(samples)
     return BenchmarkResult(
         benchmark=benchmark.name,
@@ -134,10 +146,7 @@ def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> 
         ),
         num_documents=num_documents,
         metrics={short_key(name): float(value) for name, value in metrics.items()},
-        documents=pa.Table.from_pylist(
-            [{**row, "correct": bool(v >= 1)} for row, v in zip(rows, values_N, strict=True)],
-            schema=DOCUMENTS_SCHEMA,
-        ),
+        documents=pa.Table.from_pylist(rows, schema=DOCUMENTS_SCHEMA),
         dataset=_dataset_of(task),
         commit=getattr(task, "commit", None),
         version=_version_of(task),
@@ -169,10 +178,26 @@ def _values(benchmark: Benchmark, metric: str, samples: list[dict[str, Any]]) ->
     if len(numbers) < len(values):
         raise ValueError(
             f"metric {metric!r} of benchmark {benchmark.name!r} is not a number for "
-            f"{len(values) - len(numbers)} of {len(values)} documents; choose a metric that is "
-            "0 or 1 per document, such as acc or exact_match"
+            f"{len(values) - len(numbers)} of {len(values)} documents; {CHOOSE}"
         )
-    return np.array(numbers, dtype=np.float64)
+    values_N = np.array(numbers, dtype=np.float64)
+    outside = np.flatnonzero((values_N < -ROUNDING) | (values_N > 1 + ROUNDING))
+    if len(outside):
+        raise ValueError(
+            f"metric {metric!r} of benchmark {benchmark.name!r} is {values_N[outside[0]]:g} for "
+            f"one of its documents, and accuracy is a share from 0 to 1; {CHOOSE}"
+        )
+    return values_N.clip(0, 1)
+
+
+def _check_mean(benchmark: Benchmark, value: float, values_N: np.ndarray) -> None:
+    """Refuse a metric that lm-eval aggregates otherwise: documents could not be left out of it."""
+    if not math.isclose(value, values_N.mean(), rel_tol=0, abs_tol=ROUNDING):
+        raise ValueError(
+            f"metric {benchmark.metric!r} of benchmark {benchmark.name!r} is {value:g} over all "
+            f"documents, and the mean over them is {values_N.mean():g}; accuracy is such a mean, "
+            f"{CHOOSE}"
+        )
 
 
 def _log_likelihoods(sample: Mapping[str, Any]) -> list[float]:
@@ -212,8 +237,9 @@ def _chosen(task: Any, metric: str, sample: Mapping[str, Any]) -> tuple[Any, str
         "acc_bytes": [len(choice.encode()) for choice in choices],
     }.get(metric, [1] * len(choices))
     # With mutual information, unconditional log-likelihoods follow those of the choices.
-    pairs = zip(_log_likelihoods(sample)[: len(choices)], lengths, strict=True)
-    chosen = int(np.argmax([log_likelihood / length for log_likelihood, length in pairs]))
+    log_likelihoods = np.array(_log_likelihoods(sample)[: len(choices)])
+    with np.errstate(divide="ignore", invalid="ignore"):  # as lm-eval divides
+        chosen = int(np.argmax(log_likelihoods / np.array(lengths, float)))
     positions = right if isinstance(right, list) else [right]
     texts = [choices[p] if isinstance(p, int) and p < len(choices) else p for p in positions]
     return texts if isinstance(right, list) else texts[0], choices[chosen]

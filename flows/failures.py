@@ -48,9 +48,12 @@ def raise_failures(futures: Sequence[PrefectFuture[Any]]) -> None:
             raise error  # not a step's own failure: a task runner that gave up, a damaged root
     if not errors:
         return
-    told = [f"{failed_step(error)}: {_told(error)}" for error in errors[:MAX_TOLD]]
-    if len(errors) > MAX_TOLD:
-        told.append(f"and {len(errors) - MAX_TOLD} more")
+    alike: dict[str, list[str | None]] = {}  # one cause can fail at every checkpoint
+    for error in errors:
+        alike.setdefault(_told(error), []).append(failed_step(error))
+    told = [f"{_named(steps)}: {why}" for why, steps in list(alike.items())[:MAX_TOLD]]
+    if len(alike) > MAX_TOLD:
+        told.append(f"and {sum(map(len, list(alike.values())[MAX_TOLD:]))} more")
     waiting = sum(future.state.name == WAITS for future in futures)
     raise StepsFailed("\n".join([*told, _what_next(len(errors), waiting)]), errors) from None
 
@@ -65,6 +68,10 @@ def _error(future: PrefectFuture[Any]) -> BaseException | None:
     except Exception as error:
         return error
     return None
+
+
+def _named(steps: Sequence[str | None]) -> str:
+    return f"{steps[0]}" + (f" and {len(steps) - 1} more steps" if steps[1:] else "")
 
 
 def _told(error: BaseException) -> str:

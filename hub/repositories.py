@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import re
 from collections import defaultdict
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,26 +13,16 @@ from hub.cache import HubFile, remembered, storage, write
 from hub.download import fetch
 from store.identity import canonical_json
 from studies.base import NothingYet, parse_checkpoint_name
-
-CONFIG = "config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-SHARD = re.compile(r"^model-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
-CONFIGURATION = (CONFIG, "generation_config.json")
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
+from studies.checkpoint_files import (
+    CONFIG,
+    CONFIGURATION,
+    INDEX,
+    SHARD,
+    SINGLE,
+    TOKENIZER,
+    belongs,
+    refusal,
 )
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 class Incomplete(NothingYet):
@@ -78,7 +66,9 @@ class RevisionFiles(BaseModel):
     @property
     def tokenizer_digest(self) -> str:
         """One digest of all files of the tokenizer, with their names."""
-        return _digest({file.name: file.digest for file in self.files if file.name in TOKENIZER})
+        return _digest(
+            {file.name: file.digest for file in self.files if belongs(file.name, TOKENIZER)}
+        )
 
 
 def _digest(value: Any) -> str:
@@ -137,26 +127,20 @@ def _needed(files: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     if CONFIG not in names:
         raise Incomplete(f"{where} has no {CONFIG}, so it is no model that transformers can load")
     weights = {SINGLE} if SINGLE in names else {INDEX, *filter(SHARD.match, names)}
+    why = refusal(names)
+    if why:
+        raise ValueError(f"{where} {why}; or choose another revision")
     if weights == {INDEX}:
-        _refuse_without_weights(names, where)
+        raise Incomplete(
+            f"{where} has neither {SINGLE} nor {INDEX} with its shards; found "
+            f"{', '.join(sorted(names)[:8])}"
+        )
     if SINGLE not in names:
         _check_complete(weights, names, where)
-    needed = weights | {*CONFIGURATION, *TOKENIZER}
-    return sorted((file for file in files if file["name"] in needed), key=lambda f: f["name"])
-
-
-def _refuse_without_weights(names: set[str], where: str) -> None:
-    pickled = sorted(n for n in names if any(fnmatch(n, pattern) for pattern in PICKLED))
-    if pickled:
-        raise ValueError(
-            f"{where} has its weights only as pickle ({', '.join(pickled[:3])}), which can run any "
-            "code when it is read; grokpath reads safetensors only. Ask its owner for a "
-            "conversion, or choose another revision"
-        )
-    raise Incomplete(
-        f"{where} has neither {SINGLE} nor {INDEX} with its shards; found "
-        f"{', '.join(sorted(names)[:8])}"
-    )
+    needed = [
+        f for f in files if f["name"] in weights or belongs(f["name"], (*CONFIGURATION, *TOKENIZER))
+    ]
+    return sorted(needed, key=lambda file: file["name"])
 
 
 def _check_complete(weights: set[str], names: set[str], where: str) -> None:

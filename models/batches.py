@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 _CHOICE_SEED = 20250621
 PaddingSide = Literal["left", "right"]
 RoutedTokens = Literal["all", "inputs"]
@@ -162,10 +163,20 @@ def pad(
     )
 
 
+def num_positions(config: Any) -> int | None:
+    """Tokens that a model was built for; None where its configuration does not say."""
+    text = config.get_text_config()
+    return next((int(getattr(text, name)) for name in POSITIONS if getattr(text, name, None)), None)
+
+
 def check_samples(
-    token_ids: Sequence[Sequence[int]], counted: Sequence[Sequence[bool]], vocab_size: int
+    token_ids: Sequence[Sequence[int]], counted: Sequence[Sequence[bool]], config: Any
 ) -> None:
-    """Refuse samples that have no loss, or that the model cannot have been given."""
+    """Refuse samples that have no loss, or that the model cannot have been given.
+
+    `config` is that of the model, a configuration of transformers.
+    """
+    vocab_size, longest = config.vocab_size, num_positions(config)
     if len(token_ids) == 0 or len(token_ids) != len(counted):
         raise ValueError(
             f"found {len(token_ids)} samples and {len(counted)} lists of counted tokens; expected "
@@ -185,4 +196,9 @@ def check_samples(
             raise ValueError(
                 f"sample {number} has token ids from {min(ids)} to {max(ids)}, but the model knows "
                 f"0 to {vocab_size - 1}; was it made with another tokenizer?"
+            )
+        if longest is not None and len(ids) > longest:
+            raise ValueError(
+                f"sample {number} has {len(ids)} tokens, and the model was built for {longest} "
+                "(max_position_embeddings in its config.json); lower max_length to that"
             )

@@ -11,15 +11,11 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from models.digest import COUNTED
+from studies.checkpoint_files import CONFIG, INDEX, SHARD, SINGLE, VOCABULARIES, belongs, refusal
 
-INDEX = "model.safetensors.index.json"
-SHARD = re.compile(r"^model-\d{5}-of-(?P<count>\d{5})\.safetensors$")
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 TEMPORARY = re.compile(
     r"^\.tmp|^te?mp[-_.]|\.(tmp|temp|part|partial|incomplete|filepart|writing)$"
     r"|^\.(?!_).*\.(safetensors|json)",  # as rsync calls what it is about to rename
@@ -47,6 +43,45 @@ def why_incomplete(folder: Path, marker: str | None = None) -> str | None:
         return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
 
 
+def refuse_unreadable(folder: Path, marker: str | None = None) -> None:
+    """Refuse a checkpoint that is complete in its way and will never be read.
+
+    Raises
+    ------
+    ValueError
+        Naming the folder, what is in it and what to do.
+    """
+    names = {path.name for path in folder.iterdir()}
+    why = refusal(names, _indexed(folder, names)) if marker is None or marker in names else None
+    if why:
+        raise ValueError(f"{folder} {why}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint that hold its weights, in order of name.
+
+    Raises
+    ------
+    ValueError
+        When there are none, or they are not to be read (:func:`refuse_unreadable`).
+    """
+    folder = Path(folder)
+    refuse_unreadable(folder)
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    names = _indexed(folder, {path.name for path in folder.iterdir()})
+    if not names:
+        raise ValueError(f"{folder} has no weights: expected {SINGLE}, or {INDEX} with its files")
+    return [folder / name for name in sorted(names)]
+
+
+def _indexed(folder: Path, names: set[str]) -> set[str] | None:
+    """The files that an index names; None where there is none that can be read."""
+    index = _json(folder / INDEX) if INDEX in names else None
+    shard_of = index.get("weight_map") if isinstance(index, dict) else None
+    return set(map(str, shard_of.values())) if isinstance(shard_of, dict) else None
+
+
 def _missing(folder: Path, marker: str | None) -> Iterator[str]:
     names = {path.name for path in folder.iterdir()}
     for name in sorted(names):
@@ -54,8 +89,8 @@ def _missing(folder: Path, marker: str | None) -> Iterator[str]:
             yield f"{name} is a temporary file"
     if marker is not None and marker not in names:
         yield f"the marker {marker} is not there yet"
-    if "config.json" not in names:
-        yield "config.json is not there yet"
+    if CONFIG not in names:
+        yield f"{CONFIG} is not there yet"
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     if not weights:
         yield "no *.safetensors weights are there yet"
@@ -65,23 +100,23 @@ def _missing(folder: Path, marker: str | None) -> Iterator[str]:
     if not names & set(VOCABULARIES):
         yield f"no tokenizer is there yet (one of {', '.join(VOCABULARIES)})"
     for name in sorted(names):
-        counts = any(fnmatch(name, pattern) for pattern in COUNTED)
-        if counts and name.endswith(".json") and _json(folder / name) is None:
+        if belongs(name) and name.endswith(".json") and _json(folder / name) is None:
             yield f"{name} is cut short or no JSON"
 
 
 def _missing_shards(folder: Path, names: set[str]) -> Iterator[str]:
     shards = [match for name in names if (match := SHARD.match(name))]
     if INDEX not in names:
-        if shards and "model.safetensors" not in names:
+        if shards and SINGLE not in names:
             yield f"{INDEX} is not there yet"
+        elif SINGLE not in names:
+            yield f"neither {SINGLE} nor {INDEX} is there yet"
         return
-    index = _json(folder / INDEX)
-    shard_of = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(shard_of, dict):
+    indexed = _indexed(folder, names)
+    if indexed is None:
         yield f"{INDEX} is cut short or has no weight_map"
         return
-    lacking = sorted(set(map(str, shard_of.values())) - names)
+    lacking = sorted(indexed - names)
     if lacking:
         yield f"{len(lacking)} of its files of weights are not there yet, {lacking[0]} first"
 

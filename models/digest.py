@@ -5,23 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies.base import NothingYet, parse_checkpoint_name
+from studies.checkpoint_files import COUNTED, TOKENIZER
 
-# Everything that decides what a checkpoint computes; a README beside it does not.
-_WEIGHT_PATTERNS = (
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-)
-TOKENIZER_PATTERNS = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
-COUNTED = (*_WEIGHT_PATTERNS, *TOKENIZER_PATTERNS)
 _CHUNK = 1 << 20
 
 
@@ -50,8 +35,8 @@ class LocalCheckpoint:
 def checkpoint_digest(folder: Path) -> str:
     """Identity of a local checkpoint: sha256 over the names and contents of its files.
 
-    Counted are the configuration, the safetensors weights with their index, the generation
-    configuration and the tokenizer; anything else in the folder (optimizer state, README) is not.
+    Counted are the files of :data:`studies.checkpoint_files.COUNTED`; anything else in the folder
+    (optimizer state, README) is not.
 
     Returns
     -------
@@ -75,7 +60,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 def tokenizer_digest(folder: Path) -> str:
     """Identity of the tokenizer in a folder: sha256 over the names and contents of its files."""
-    return _digest(Path(folder), TOKENIZER_PATTERNS)
+    return _digest(Path(folder), TOKENIZER)
 
 
 def stamps(folder: Path) -> dict[str, list[int]]:

@@ -112,7 +112,7 @@ def extract(
         When a sample is empty, has no token that counts, or a token id is out of range; when one
         alone does not fit into memory.
     """
-    check_samples(token_ids, counted, model.config.vocab_size)
+    check_samples(token_ids, counted, model.config)
     num_tokens_N = np.array([len(ids) for ids in token_ids], dtype=np.int32)
     num_counted_N = np.array([sum(map(bool, flags[1:])) for flags in counted], dtype=np.int32)
     kept = keep_nothing(len(token_ids)) if kept is None else kept

@@ -1,19 +1,23 @@
 """Checkpoint folders as models that are ready to be measured."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from models.complete import weight_files
 from models.devices import resolve_device
 from models.families.base import Family
 from models.families.registry import VIRTUAL_EXPERTS, family_of
-from models.quiet import no_progress_bars
+from models.quiet import quiet_transformers
+from studies.checkpoint_files import CONFIG, SINGLE
 
+COMPILED = r"_orig_mod\."  # as torch.compile begins the names of what it wraps
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -42,7 +46,8 @@ def load_checkpoint(
     ------
     ValueError
         When the folder is not a complete checkpoint with safetensors weights, a file in it is
-        damaged, no family reads the model, or there is no such device or dtype.
+        damaged, it holds other tensors than the model has or NaN, no family reads the model, or
+        there is no such device or dtype.
     """
     path = Path(path)
     with _naming(path):
@@ -52,25 +57,61 @@ def load_checkpoint(
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     if device != "cpu":
         torch.cuda.set_device(device)  # some kernels go to the current device, not to their data's
-    with _naming(path), no_progress_bars():
+    with _naming(path), quiet_transformers():
         model, loading = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=DTYPES[dtype],
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            **({} if family.virtual else {"experts_implementation": "grouped_mm"}),
             device_map={"": device},  # straight there: the host never holds all of it
             output_loading_info=True,
+            key_mapping={COMPILED: ""},
+            ignore_mismatched_sizes=True,  # they are refused here, by name
         )
-    if loading["missing_keys"]:
-        # The library would leave random weights there and only warn.
-        missing = sorted(loading["missing_keys"])
+    _check_weights(path, model, loading)
+    return model.eval(), family, device
+
+
+def _check_weights(path: Path, model: PreTrainedModel, loading: Mapping[str, Any]) -> None:
+    """Refuse weights that are not the model's: the library leaves them out and only warns."""
+    missing, extra = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+    if missing:
         raise ValueError(
             f"{path} is not complete: weights of {len(missing)} parameters are missing, "
-            f"{missing[0]} among them"
+            f"{missing[0]} among them{_prefixed(missing, extra)}"
         )
-    return model.eval(), family, device
+    for name, found, expected in sorted(loading["mismatched_keys"]):
+        raise ValueError(
+            f"{path} holds {name} of shape {tuple(found)}, and its {CONFIG} describes one of shape "
+            f"{tuple(expected)}; give it the config.json that it was trained with"
+        )
+    if extra:
+        raise ValueError(
+            f"{path} holds {len(extra)} tensors that {type(model).__name__} does not have, "
+            f"{extra[0]} among them, so what was trained is not what its config.json describes; "
+            "correct config.json, or save the checkpoint without them"
+        )
+    for name, weight in model.named_parameters():
+        # One pass without a copy; NaN is both the least and the largest.
+        if weight.numel() and not all(end.isfinite() for end in weight.aminmax()):
+            kind = "NaN" if weight.isnan().any() else "infinite numbers"
+            raise ValueError(
+                f"{path} holds {kind} in {name}, so nothing can be measured on it: its training "
+                "had diverged, or the file is damaged; leave it out, or save it again"
+            )
+
+
+def _prefixed(missing: list[str], extra: list[str]) -> str:
+    """What to do where the names in the file only begin with something more."""
+    for name in extra:
+        prefix = next((name[: -len(one)] for one in missing if name.endswith(f".{one}")), None)
+        if prefix:
+            return (
+                f"; the names in the file begin with {prefix!r}, as a wrapper of the model leaves "
+                "them: save the model itself, without its wrapper"
+            )
+    return ""
 
 
 @contextmanager
@@ -86,16 +127,14 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _model_type(path: Path) -> str:
-    config = path / "config.json"
-    if not config.is_file():
-        raise ValueError(f"{path} is not a checkpoint: config.json is missing")
-    if not any(path.glob("*.safetensors")):
-        others = sorted(
-            file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern)
-        )
-        found = f"found only {', '.join(others)}" if others else "found no weights"
+    config_file = path / CONFIG
+    if not config_file.is_file():
+        raise ValueError(f"{path} is not a checkpoint: {CONFIG} is missing")
+    weight_files(path)  # refuses what is not read
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    if config.get("transformers_weights"):
         raise ValueError(
-            f"{path}: expected *.safetensors weights, {found}; pickled weights are not loaded "
-            "because they can run code, convert them to safetensors"
+            f"{path}: {CONFIG} names the file of weights itself (transformers_weights: "
+            f"{config['transformers_weights']}); remove the field and call the file {SINGLE}"
         )
-    return str(json.loads(config.read_text(encoding="utf-8")).get("model_type", ""))
+    return str(config.get("model_type", ""))

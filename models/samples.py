@@ -18,12 +18,20 @@ import pyarrow as pa
 
 from models.choice import chosen_texts
 from models.readers import origin
+from models.tokenizer import load_tokenizer
 from models.tokens import Tokens, tokenize
 from studies.sources import FileSamples
 
+__all__ = [
+    "COUNTED",
+    "SCHEMA",
+    "corpus_samples",
+    "instruction_samples",
+    "load_tokenizer",
+    "read_samples",
+]
+
 CORPUS_SPLITS = {"probe": "train", "validation": "validation"}
-# Without one of these the library makes a tokenizer that knows no word, and says nothing.
-VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 CHARACTERS_PER_TOKEN = 8  # three to five in practice
 TEXTS_AT_ONCE = 32
 
@@ -158,29 +166,6 @@ def corpus_samples(
         raise ValueError(f"the nano corpus has no {split} samples in domain {domain!r}")
     counts = dict.fromkeys(COUNTED, 0) | {"read": len(samples), "samples": len(samples)}
     return pa.Table.from_pylist(samples, SCHEMA), counts
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer saved beside a checkpoint.
-
-    Raises
-    ------
-    ValueError
-        Naming the folder: it holds no tokenizer, or one that cannot be read.
-    """
-    from transformers import AutoTokenizer
-
-    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
-        raise ValueError(
-            f"{folder} holds no tokenizer: expected one of {', '.join(VOCABULARY_FILES)} beside "
-            "the weights; save the model's tokenizer there"
-        )
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the library raises nothing more special for a damaged file
-        raise ValueError(
-            f"{folder}: the tokenizer cannot be read ({error}); save the model's tokenizer again"
-        ) from error
 
 
 # ---------------------------------------------------------------- from records to samples

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from models.batches import Batch, keep_nothing, pad
+from models.batches import Batch, check_samples, keep_nothing, pad
 from models.families.base import Family
 from models.forward import BatchSize, counted_logits, last_hidden, run_batches
 
@@ -44,6 +44,7 @@ def token_scores(
     -------
     list of N arrays [counted tokens], float64
     """
+    check_samples(token_ids, counted, model.config)
     nothing = keep_nothing(len(token_ids))
     scores: dict[int, np.ndarray] = {}
 

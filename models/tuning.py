@@ -114,7 +114,7 @@ def tune(
         When a target is no linear layer, a sample has no answer, loss or gradient stop being
         finite, `out` holds another tuning, or one sample alone does not fit into memory.
     """
-    check_samples(token_ids, counted, model.config.vocab_size)
+    check_samples(token_ids, counted, model.config)
     instructions = Instructions(token_ids, counted, spec)
     kept = _Kept(out / STATES, _recipe(instructions, base), _environment(model.device), save_every)
     with _reproducible(model.device):

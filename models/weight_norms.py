@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from models.complete import weight_files
+
 # Names as the families in transformers write them; the first pattern that fits decides.
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("router", re.compile(r"\.(gate|router)(\.layer)?\.(weight|bias|e_score_correction_bias)$")),
@@ -34,14 +36,11 @@ def weight_norms(folder: Path) -> dict[str, KindNorm]:
     Raises
     ------
     ValueError
-        If the folder holds no safetensors file, or one cannot be read.
+        If the folder holds no weights, or two sets of them, or a file that cannot be read.
     """
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder}: found no *.safetensors file, expected a checkpoint's weights")
     squares: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for file in files:
+    for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (no mapping)

@@ -240,7 +240,10 @@ TABLES = (
             DOMAIN,
             BENCHMARK,
             DOCUMENT_ID,
-            truth("correct", "Whether the answer counts as right."),
+            real("value", "The metric on this document, 0 to 1."),
+            truth(
+                "correct", "Whether the answer is right; null where the metric is a share.", True
+            ),
             text("target", "The right answer."),
             text("response", "The model's answer."),
         ),

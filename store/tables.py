@@ -132,7 +132,7 @@ def _values_at(
     measures += [row for row in drift if row["step"] == series["steps"][place]]
     for domain, benchmark in accuracy.items():
         if benchmark is not None:
-            values[domain, "accuracy"] = scores[benchmark]
+            values[domain, "accuracy"] = scores[domain, benchmark]
         values[domain, "training_loss"] = losses[domain]["probe"]
         if "validation" in losses[domain]:
             values[domain, "validation_loss"] = losses[domain]["validation"]
@@ -148,13 +148,14 @@ def _values_at(
     return values
 
 
-def clean_scores(generalization: Artifact | None, step: int) -> dict[str, float]:
-    """Accuracy by benchmark at a step, without the documents that were left out."""
+def clean_scores(generalization: Artifact | None, step: int) -> dict[tuple[str, str], float]:
+    """Accuracy by domain and benchmark at a step, without the documents that were left out."""
     if generalization is None:
         return {}
     table = _parquet(generalization, "clean_scores")
     here = table.filter(pc.equal(table["step"], step))
-    return dict(zip(here["benchmark"].to_pylist(), here["value"].to_pylist(), strict=True))
+    names = zip(here["domain"].to_pylist(), here["benchmark"].to_pylist(), strict=True)
+    return dict(zip(names, here["value"].to_pylist(), strict=True))
 
 
 def _series_tables(series: SeriesArtifacts) -> Iterator[tuple[str, pa.Table]]:

@@ -21,6 +21,8 @@ from studies.settings import (
 )
 from tasks.step import step
 
+KEYS = ["domain", "benchmark", "document_id"]
+
 
 @step("memorization", version=3, run_name="memorization {label}")
 def find_memorization(
@@ -118,7 +120,7 @@ def _tried(sensitivity: SensitivitySpec | None) -> list[tuple[float, float]]:
     ]
 
 
-@step("generalization", version=3, run_name="generalization {label}")
+@step("generalization", version=4, run_name="generalization {label}")
 def find_generalization(
     out: Path,
     *,
@@ -132,7 +134,9 @@ def find_generalization(
     """Find the step from which each benchmark document stays answered.
 
     Documents that look contaminated are left out. Writes generalization.parquet and
-    clean_scores.parquet, the scores of what is kept. Costs about a second.
+    clean_scores.parquet, the scores of what is kept. A benchmark whose metric is a share per
+    document has scores and no such step: its documents are neither right nor wrong. Costs about a
+    second.
     """
     from metrics.generalization import generalization_steps
     from metrics.memorization import NEVER
@@ -140,45 +144,58 @@ def find_generalization(
 
     _check_same_documents(steps, scores)
     tables = [pq.read_table(a.path / "benchmark_documents.parquet").to_pandas() for a in scores]
-    keys = ["domain", "benchmark", "document_id"]
-    wide = pd.concat(
-        [table.set_index(keys)["correct"].rename(place) for place, table in enumerate(tables)],
-        axis=1,
-    )
+    wide, right = (_by_place(tables, column) for column in ("value", "correct"))
     if wide.isna().to_numpy().any():
         raise ValueError(
             f"{int(wide.isna().any(axis=1).sum())} benchmark documents were not answered at every "
             "checkpoint; score all checkpoints with the same benchmark files"
         )
-    marked = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
-    marked = marked.set_index(keys)[["marked", "removed"]].reindex(wide.index)
-    if marked.isna().to_numpy().any():
-        raise ValueError(
-            f"{int(marked['removed'].isna().sum())} benchmark documents were scored but not "
-            "checked for contamination; score and check the same benchmark files"
-        )
+    marked = _marked(contamination, wide)
     kept = wide[~marked["removed"].to_numpy(dtype=bool)]
     unmarked = wide[~marked["marked"].to_numpy(dtype=bool)]
     write_rows(
         "clean_scores", _clean_scores(kept, unmarked, wide, steps), out, leave_out=("series",)
     )
-    wide = kept
-    found_N = generalization_steps(
-        wide.to_numpy(dtype=bool),
-        steps,
-        min_mean=settings.min_mean,
-        max_errors=settings.max_errors,
-    )
-    rows = wide.index.to_frame(index=False)
+    right = right.loc[kept.index]
+    shares = right.isna().any(axis=1).groupby(level=["domain", "benchmark"]).transform("any")
+    right = right[~shares]
+    found_N = np.zeros(0, dtype=np.int64)
+    if len(right):
+        found_N = generalization_steps(
+            right.to_numpy(dtype=bool),
+            steps,
+            min_mean=settings.min_mean,
+            max_errors=settings.max_errors,
+        )
+    rows = right.index.to_frame(index=False)
     table = pa.Table.from_pandas(rows, preserve_index=False).append_column(
-        "generalization_step", pa.array(found_N, mask=found_N == NEVER)
+        "generalization_step", pa.array(found_N, pa.int64(), mask=found_N == NEVER)
     )
     pq.write_table(table, out / "generalization.parquet", compression="zstd")
-    shares = pd.Series(found_N != NEVER, index=wide.index).groupby("domain").mean()
+    means = pd.Series(found_N != NEVER, index=right.index).groupby("domain").mean()
     return {
-        "share": float((found_N != NEVER).mean()),
-        "by_domain": {str(domain): {"generalized": float(s)} for domain, s in shares.items()},
+        "share": float((found_N != NEVER).mean()) if len(right) else None,
+        "without_steps": sorted({f"{d}/{b}" for d, b, _ in shares[shares].index}),
+        "by_domain": {str(domain): {"generalized": float(s)} for domain, s in means.items()},
     }
+
+
+def _marked(contamination: Artifact, wide: pd.DataFrame) -> pd.DataFrame:
+    """Which of the scored documents look contaminated, and which of those are left out."""
+    marked = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
+    found = marked.set_index(KEYS)[["marked", "removed"]].reindex(wide.index)
+    if found.isna().to_numpy().any():
+        raise ValueError(
+            f"{int(found['removed'].isna().sum())} benchmark documents were scored but not "
+            "checked for contamination; score and check the same benchmark files"
+        )
+    return found
+
+
+def _by_place(tables: list[pd.DataFrame], column: str) -> pd.DataFrame:
+    """One column of all checkpoints' documents, side by side."""
+    columns = (table.set_index(KEYS)[column].rename(at) for at, table in enumerate(tables))
+    return pd.concat(list(columns), axis=1)
 
 
 def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
@@ -197,7 +214,7 @@ def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
 def _clean_scores(
     kept: pd.DataFrame, unmarked: pd.DataFrame, every: pd.DataFrame, steps: list[int]
 ) -> list[dict[str, Any]]:
-    """Mean correctness of the kept documents, by checkpoint and benchmark."""
+    """Mean value of the kept documents, by checkpoint and benchmark."""
     groups = ["domain", "benchmark"]
     asked = every.groupby(level=groups, sort=False).size().to_dict()
     clean = {
@@ -207,9 +224,8 @@ def _clean_scores(
     rows = []
     for key, block in kept.groupby(level=groups, sort=False):
         domain, benchmark = key
-        correct = block.to_numpy(dtype=float)
         for place, training_step in enumerate(steps):
-            values = correct[:, place]
+            values = block.to_numpy(dtype=float)[:, place]
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
             rows.append(
                 {

@@ -95,7 +95,7 @@ def look_up_benchmarks(
 
 @step(
     "benchmarks",
-    version=3,
+    version=4,
     run_name="benchmarks {checkpoint.series} {checkpoint.revision}{label}",
     resumable=True,
     loads_model=True,
@@ -127,13 +127,14 @@ def score_benchmarks(
     parts = [Part(out / PARTS / f"{at:03d}", *one, definitions) for at, one in enumerate(wanted)]
     missing = [part for part in parts if not part.is_whole()]
     if missing:
-        from evals.harness import score
+        from evals.harness import check_special_tokens, score
         from models.loading import load_checkpoint
         from models.samples import load_tokenizer
 
+        tokenizer = load_tokenizer(checkpoint.path)
+        check_special_tokens(tokenizer)
         model, _, device = load_checkpoint(checkpoint.path, runtime.device, evaluation.dtype)
         use = _with_adapters(model, adapters)
-        tokenizer = load_tokenizer(checkpoint.path)
 
         def run(part: Part) -> dict[str, Any]:
             (result,) = score(

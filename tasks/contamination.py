@@ -13,7 +13,7 @@ from studies.spec import Benchmark
 from tasks.step import step
 
 
-@step("contamination", version=3, run_name="contamination {label}", loads_model=True)
+@step("contamination", version=4, run_name="contamination {label}", loads_model=True)
 def find_contamination(
     out: Path,
     *,
@@ -36,32 +36,30 @@ def find_contamination(
     """
     from evals.harness import document_texts
     from metrics.contamination import contaminated, min_k_score
+    from models.batches import num_positions
     from models.loading import load_checkpoint
     from models.samples import load_tokenizer
     from models.token_scores import token_scores
     from store.schemas import write_rows
 
-    domains = {b.name: domain for domain, chosen in benchmarks.items() for b in chosen}
-    documents = document_texts(
-        [one for chosen in benchmarks.values() for one in chosen],
-        include_path=items.path if items is not None else None,
-        settings=evaluation,
-        commits=commits,
-    )
-    rows = [
-        {
-            "domain": domains[d["benchmark"]],
-            "benchmark": d["benchmark"],
-            "document_id": d["document_id"],
-        }
-        for d in documents
+    documents = [
+        {"domain": domain, **document}
+        for domain, chosen in benchmarks.items()
+        for document in document_texts(
+            chosen,
+            include_path=items.path if items is not None else None,
+            settings=evaluation,
+            commits=commits,
+        )
     ]
+    rows = [{name: d[name] for name in ("domain", "benchmark", "document_id")} for d in documents]
     scores: list[float | None] = [None] * len(documents)
     if contamination.removed_share > 0:
         model, family, _ = load_checkpoint(last.path, runtime.device, evaluation.dtype)
         tokenizer = load_tokenizer(last.path)
         encoded = [
-            _encode(tokenizer, d["prompt"], d["target"], contamination.tokens) for d in documents
+            _encode(tokenizer, d, contamination.tokens, num_positions(model.config))
+            for d in documents
         ]
         found = token_scores(
             model,
@@ -72,8 +70,8 @@ def find_contamination(
         )
         scores = [min_k_score(one, contamination.lowest_share) for one in found]
     marked = [False] * len(documents)
-    for benchmark in domains:
-        places = [at for at, row in enumerate(rows) if row["benchmark"] == benchmark]
+    for asked in dict.fromkeys((row["domain"], row["benchmark"]) for row in rows):
+        places = [at for at, row in enumerate(rows) if (row["domain"], row["benchmark"]) == asked]
         if contamination.removed_share > 0:
             marks = contaminated([scores[at] or 0.0 for at in places], contamination.removed_share)
             for at, mark in zip(places, marks.tolist(), strict=True):
@@ -94,14 +92,21 @@ def find_contamination(
     }
 
 
-def _encode(tokenizer: Any, prompt: str, target: str, which: str) -> tuple[list[int], list[bool]]:
-    """Token ids of a document and which of them are scored; at least the last one is."""
-    ids = tokenizer(prompt + target)["input_ids"]
-    begin = len(tokenizer(prompt)["input_ids"]) if which == "target" and prompt else 1
+def _encode(
+    tokenizer: Any, document: dict[str, Any], which: str, num_positions: int | None
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a document and which of them are scored; at least the last one is.
+
+    Of a document that is longer than the model's context the end is taken, as lm-eval does.
+    """
+    prompt, text = document["prompt"], document["prompt"] + document["target"]
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    begin = len(tokenizer(prompt, verbose=False)["input_ids"]) if which == "target" else 1
     begin = max(1, min(begin, len(ids) - 1))
     if len(ids) < 2:
         raise ValueError(
-            f"the benchmark document {prompt + target!r} has {len(ids)} token, at least 2 are "
+            f"the benchmark document {text!r} has {len(ids)} token, at least 2 are "
             "needed to score it; set contamination.removed_share to 0"
         )
-    return ids, [at >= begin for at in range(len(ids))]
+    cut = max(0, len(ids) - (num_positions or len(ids)))
+    return ids[cut:], [at >= begin for at in range(cut, len(ids))]

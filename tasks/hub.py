@@ -146,7 +146,7 @@ def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Ch
     Raises
     ------
     ValueError
-        When a revision is not named after a step, or two are the same.
+        When a revision is not named after a step, two are the same, or they are not of one model.
     """
     source = series.source
     assert source.kind == "hub"
@@ -182,7 +182,8 @@ def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Ch
                 f"revisions {one.revision} and {other.revision} of {source.repository} are the "
                 "same step; take one of them"
             )
-    _tell_oddities(checkpoints, made)
+    _tell_gaps(checkpoints)
+    _refuse_strangers(series.name, checkpoints)
     return checkpoints
 
 
@@ -214,18 +215,37 @@ def _location(repository: str, pinned: Artifact | None) -> str:
     return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
 
 
-def _tell_oddities(checkpoints: list[Checkpoint], pins: list[Artifact]) -> None:
+def _tell_gaps(checkpoints: list[Checkpoint]) -> None:
     from hub.revisions import gaps
 
     for gap in gaps(checkpoints):
         logger.warning("%s: %s", checkpoints[0].repository, gap)
-    if len({pinned.summary["tokenizer_digest"] for pinned in pins}) > 1:
-        logger.warning(
-            "%s: its revisions have different tokenizers; samples are cut into tokens by that of "
-            "%s, benchmarks by each one's own",
-            checkpoints[0].repository,
-            checkpoints[0].revision,
-        )
+
+
+def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint]) -> None:
+    """Refuse revisions that are not the same model as the first.
+
+    Configurations came with the commits; tokenizers, which are small, are brought where their
+    digests differ. A plan brings nothing, and looks at what is here.
+    """
+    from hub.download import bring
+    from models.series import Member, check_series
+
+    tokenizers: dict[str, Artifact] = {}
+    members = []
+    for checkpoint in checkpoints:
+        if checkpoint.pinned is None:
+            continue
+        digest = checkpoint.pinned.summary["tokenizer_digest"]
+        tokenizers.setdefault(digest, checkpoint.pinned)
+        members.append(Member(checkpoint.revision, checkpoint.path, digest))
+    if len(tokenizers) > 1:
+        if current_plan() is not None:
+            return
+        for pinned in tokenizers.values():
+            found = pinned_files(pinned)
+            bring(found.repository, found.commit, found.files, weights=False)
+    check_series(series_name, members)
 
 
 def _refuse_twins(pins: list[Artifact]) -> None:

@@ -60,7 +60,8 @@ def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
     NothingYet
         When there is no complete checkpoint.
     ValueError
-        When a wanted step is missing or incomplete, or two have the same weights.
+        When a wanted step is missing or incomplete, one will never be read, two have the same
+        weights, or they are not of one model.
     """
     known = seen.recall(source.path)
     there = _listed(source, known)
@@ -90,6 +91,7 @@ def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
         for one in sorted(wanted, key=lambda one: one.step)
     ]
     _refuse_twins(checkpoints)
+    _refuse_strangers(series_name, source, found)
     return checkpoints
 
 
@@ -168,12 +170,13 @@ def _complete(
     there: "list[LocalCheckpoint]", source: LocalSource, known: dict[str, Seen]
 ) -> list[Seen]:
     """Those that are complete, with their digests; the others are told."""
-    from models.complete import why_incomplete
+    from models.complete import refuse_unreadable, why_incomplete
 
     found = []
     for one in there:
         if source.steps is not None and one.step not in source.steps:
             continue
+        refuse_unreadable(one.path, source.complete_marker)
         why = why_incomplete(one.path, source.complete_marker)
         identified = None if why else _identified(one, known.get(one.name))
         if identified is not None:
@@ -253,3 +256,12 @@ def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
                 f"checkpoints {twin} and {checkpoint.revision} are identical, byte for byte; one "
                 "of them is mislabelled. Remove one, or choose steps in the study"
             )
+
+
+def _refuse_strangers(series_name: str, source: LocalSource, found: list[Seen]) -> None:
+    """Refuse those that are not the same model as the first; of what is gone nothing is known."""
+    from models.series import Member, check_series
+
+    in_order = sorted(found, key=lambda one: one.step)
+    members = [Member(one.name, source.path / one.name, one.tokenizer_digest) for one in in_order]
+    check_series(series_name, members)

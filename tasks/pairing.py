@@ -61,7 +61,7 @@ def pair_groups_by_text(
     similar: list[dict[str, Any]] = []
     for domain, benchmark in accuracy.items():
         of_domain = samples[samples["domain"] == domain]
-        asked = documents[documents["benchmark"] == benchmark]
+        asked = documents[(documents["domain"] == domain) & (documents["benchmark"] == benchmark)]
         _write_groups(of_domain, "pretrain", out / GROUPS / domain)
         _write_groups(asked, "test", out / GROUPS / domain)
         known = _large(of_domain, pairing), _large(asked, pairing)
@@ -83,7 +83,7 @@ def pair_groups_by_text(
                 for row, p in enumerate(training)
                 for column, q in enumerate(tested)
             ]
-        pairs += _rows(domain, known, training, pair_groups(training, tested))
+        pairs += _rows(domain, known, training, pair_groups(training, tested), _why(asked))
     write_rows("pairing", pairs, out, leave_out=("series",))
     write_rows("group_similarity", similar, out, leave_out=("series",))
     return {"num_pairs": sum(row["delay"] is not None for row in pairs)}
@@ -94,6 +94,7 @@ def _rows(
     known: tuple[pd.DataFrame, pd.DataFrame],
     training: dict[int, Any],
     pairs: list[Any],
+    why_not: str,
 ) -> list[dict[str, Any]]:
     """A row for every training group, paired or not."""
     sizes, asked = (frame["group"].value_counts().to_dict() for frame in known)
@@ -110,10 +111,17 @@ def _rows(
                 "delay": pair.delay if pair else None,
                 "num_samples": int(sizes[step_p]),
                 "num_documents": int(asked[pair.generalization_step]) if pair else None,
-                "note": None if pair else "unpaired: there are fewer benchmark groups",
+                "note": None if pair else f"unpaired: {why_not}",
             }
         )
     return rows
+
+
+def _why(asked: pd.DataFrame) -> str:
+    """Why a training group can be left without a benchmark group."""
+    if asked.empty:
+        return "the benchmark's metric is a share per document, so none is generalized at a step"
+    return "there are fewer benchmark groups"
 
 
 def _samples(probes: Artifact, memorization: Artifact) -> pd.DataFrame:

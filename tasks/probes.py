@@ -18,7 +18,7 @@ NAMES = (("domain", pa.string()), ("split", pa.string()))
 MIN_PROBES = 2
 
 
-@step("probes", version=2, run_name="probes {label}")
+@step("probes", version=3, run_name="probes {label}")
 def collect_probes(
     out: Path,
     *,

@@ -60,7 +60,8 @@ def try_settings(
                 continue
             true = known.pop("accuracy")
             clean = pq.read_table(one["generalization"].path / "clean_scores.parquet").to_pandas()
-            clean = clean[clean["benchmark"] == benchmark].set_index("step")
+            of_domain = (clean["domain"] == domain) & (clean["benchmark"] == benchmark)
+            clean = clean[of_domain].set_index("step")
             trials = [
                 *distance_trials(
                     variants[variants["domain"] == domain],
@@ -111,7 +112,7 @@ def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> dict[int, pd.S
         for artifact in scores:
             rows = pq.read_table(artifact.path / "benchmark_documents.parquet").to_pandas()
             rows = rows[(rows["domain"] == domain) & (rows["benchmark"] == benchmark)]
-            values.append(rows.loc[rows["document_id"].isin(counted), "correct"].mean())
+            values.append(rows.loc[rows["document_id"].isin(counted), "value"].mean())
         curves[int(rank)] = pd.Series(values, index=one["steps"], dtype=float)
     return curves
 

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
 )
 
 
-@step("instructions", version=1, run_name="instructions {label}")
+@step("instructions", version=2, run_name="instructions {label}")
 def collect_instructions(
     out: Path,
     *,

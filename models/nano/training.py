@@ -26,7 +26,7 @@ from models.nano.folder import SAMPLE_LENGTH, TrainingFolder
 from models.nano.model import build_model
 from models.nano.tokenizer import build_tokenizer
 from models.nano.training_state import restore
-from models.quiet import no_progress_bars
+from models.quiet import quiet_transformers
 from studies.nano_model import PretrainingSpec
 
 PROGRESS_EVERY = 20
@@ -84,7 +84,7 @@ def train(
     folder = TrainingFolder(out, spec, _recipe(spec, corpus, batches), _environment(threads))
     if folder.is_finished():
         return
-    with _reproducible(threads), no_progress_bars():
+    with _reproducible(threads), quiet_transformers():
         model = build_model(spec.model, len(corpus.vocabulary), spec.seed).train()
         optimizer = _optimizer(spec, model)
         curve = np.zeros((spec.num_steps, 2 + len(batches.counts)))

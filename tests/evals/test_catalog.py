@@ -164,6 +164,17 @@ def test_filters_and_default_metrics_are_known_from_the_file(folder: Path) -> No
         check(own(folder, "default", "metric_list: null\n").model_copy(update={"metric": "acc"}))
 
 
+def test_a_metric_that_should_fall_is_no_accuracy(folder: Path) -> None:
+    falling = own(folder, "falling", "metric_list: [{metric: ter}]\n")
+    with pytest.raises(
+        ValueError, match=r"metric 'ter' of benchmark 'falling' is better when it is"
+    ):
+        check(falling.model_copy(update={"metric": "ter"}))
+    said = "metric_list: [{metric: exact_match, higher_is_better: false}]\n"
+    with pytest.raises(ValueError, match=r"'said' is better when it is lower"):
+        check(own(folder, "said", said))
+
+
 def test_examples_are_refused_where_the_file_allows_none(folder: Path) -> None:
     none = own(folder, "none", "num_fewshot: 0\n")
     with pytest.raises(ValueError, match=r"'none' allows no few-shot examples.*asks for 3"):

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import json
 import os
@@ -164,6 +165,7 @@ def test_choice_is_the_largest_log_likelihood(
         expected.append(
             {
                 "document_id": doc["document_id"],
+                "value": float(chosen == doc["choice_index"]),
                 "correct": chosen == doc["choice_index"],
                 "target": doc["answer"],
                 "response": doc["choices"][chosen],
@@ -187,6 +189,7 @@ def test_exact_match_is_the_greedy_next_token(
         greedy = tokenizer.decode([token], skip_special_tokens=True)
         assert row == {
             "document_id": doc["document_id"],
+            "value": float(greedy == doc["answer"]),
             "correct": greedy == doc["answer"],
             "target": doc["answer"],
             "response": greedy,
@@ -381,6 +384,113 @@ def test_a_broken_model_is_refused(make_model: MakeModel, tokenizer, items: Path
         model.lm_head.weight[7] = float("nan")
     with pytest.raises(ValueError, match=r"'nano_math_choice' are NaN for 18 of 18 documents"):
         run(model, tokenizer, items, BENCHMARKS[1:2])
+
+
+SHARES = """
+import math
+
+
+def share_of_first_two(document, results):
+    masses = [math.exp(log_likelihood) for log_likelihood, _ in results]
+    return {"acc": sum(masses[:2]) / sum(masses)}
+"""
+
+
+def with_math(own: Path, change: Callable[[int, dict], dict]) -> None:
+    """Rewrite the documents of math as `change` makes them."""
+    rows = [{**doc, **change(place, doc)} for place, doc in enumerate(documents(own, "math"))]
+    (own / "math.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_share_per_document_is_an_accuracy_without_right_or_wrong(
+    make_model: MakeModel, tokenizer, own: Path
+) -> None:
+    text = OWN_TASK.replace("own_choice", "own_share")
+    (own / "own_share.yaml").write_text(
+        text + "process_results: !function shares.share_of_first_two"
+    )
+    (own / "shares.py").write_text(SHARES)
+    (result,) = run(make_model(3), tokenizer, own, [Benchmark(name="own_share")])
+    values = result.documents["value"].to_numpy()
+    assert 0 < values.min() < values.max() < 1
+    assert result.value == pytest.approx(values.mean())
+    assert result.std_error == pytest.approx(values.std(ddof=1) / np.sqrt(len(values)))
+    assert set(result.documents["correct"].to_pylist()) == {None}
+
+
+@pytest.mark.parametrize("hidden", [-1, "-1"])
+def test_hidden_answers_are_refused_before_anything_is_scored(
+    make_model: MakeModel, tokenizer, own: Path, hidden
+) -> None:
+    with_math(own, lambda place, doc: {"choice_index": hidden} if place < 5 else {})
+    with pytest.raises(ValueError, match=r"'own_choice': the answers of 5 of 36 documents are hid"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
+@pytest.mark.parametrize(("answer", "said"), [(4, "4"), (-2, "'-2'"), ("seven", "'seven'")])
+def test_an_answer_that_is_no_choice_is_refused_with_its_document(
+    make_model: MakeModel, tokenizer, own: Path, answer, said
+) -> None:
+    with_math(own, lambda place, doc: {"choice_index": answer} if place == 3 else {})
+    number = documents(own, "math")[3]["document_id"]
+    with pytest.raises(ValueError, match=rf"answer of document {number} is {said}, expected .* 4 "):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
+def test_null_in_a_prompt_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
+    with_math(own, lambda place, doc: {"prompt": None} if place == 3 else {})
+    number = documents(own, "math")[3]["document_id"]
+    with pytest.raises(ValueError, match=rf"document {number} has null in 'prompt', of which its"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
+def test_a_number_of_two_documents_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
+    with_math(own, lambda place, doc: {"document_id": 7} if place in (2, 9) else {})
+    with pytest.raises(
+        ValueError, match=r"document_id 7 is the number of two .* positions 2 and 9"
+    ):
+        run(make_model(3), tokenizer, own, [Benchmark(name="nano_math_choice")])
+    run(make_model(3), tokenizer, own, [Benchmark(name="nano_math_choice")], limit=9)
+
+
+def test_an_empty_choice_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
+    with_math(own, lambda place, doc: {"choices": [*doc["choices"][:3], ""]} if place == 3 else {})
+    number = documents(own, "math")[3]["document_id"]
+    with pytest.raises(ValueError, match=rf"choice 3 of document {number} is an empty text"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
+
+
+def test_a_first_document_that_lm_eval_stumbles_over_is_named(
+    make_model: MakeModel, tokenizer, own: Path
+) -> None:
+    with_math(own, lambda place, doc: {"choices": ["", *doc["choices"][1:]]})
+    with pytest.raises(ValueError, match=r"'own_choice': lm-eval cannot build it \(IndexError"):
+        run(make_model(3), tokenizer, own, [Benchmark(name="own_choice", metric="acc_norm")])
+
+
+@pytest.mark.parametrize("name", ["nano_math_choice", "nano_math_exact"])
+def test_tokens_that_the_model_does_not_know_are_named(
+    make_model: MakeModel, tokenizer, own: Path, name: str
+) -> None:
+    model = make_model(3)
+    larger = copy.deepcopy(tokenizer)
+    larger.add_tokens(["<new>"])
+    with_math(own, lambda place, doc: {"prompt": f"{doc['prompt']} <new>"} if place == 3 else {})
+    metric = "acc" if "choice" in name else "exact_match"
+    with pytest.raises(
+        ValueError, match=rf"'{name}': a text becomes token 45 \('<new>'\), .* 0 to 44"
+    ):
+        run(model, larger, own, [Benchmark(name=name, metric=metric)])
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused_with_what_to_do(
+    make_model: MakeModel, tokenizer, items: Path
+) -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
+    with pytest.raises(
+        ValueError, match=r"names no end of text, .* add eos_token to tokenizer_con"
+    ):
+        run(make_model(3), bare, items)
 
 
 def test_texts_are_prompt_and_right_answer_of_the_documents_that_are_scored(

@@ -31,7 +31,9 @@ def outcome(values: list[object]) -> dict:
         }
         for i, value in enumerate(values)
     ]
-    scores = {"alias": "quiz", "score,none": 0.5, "score_stderr,none": "N/A", "sample_len": 4}
+    numbers = [value for value in values if isinstance(value, int | float)]
+    mean = sum(numbers) / len(numbers)
+    scores = {"alias": "quiz", "score,none": mean, "score_stderr,none": "N/A", "sample_len": 4}
     return {"results": {"quiz": scores}, "samples": {"quiz": samples}}
 
 
@@ -45,6 +47,7 @@ def test_numbers_by_hand() -> None:
     assert result.metrics == {"score": 0.5}
     assert result.documents.to_pydict() == {
         "document_id": [0, 1, 2, 3],
+        "value": [1.0, 0.0, 1.0, 0.0],
         "correct": [True, False, True, False],
         "target": ["yes"] * 4,
         "response": ["answer 0", "answer 1", "answer 2", "answer 3"],
@@ -69,6 +72,28 @@ def test_a_result_says_which_data_it_stands_on() -> None:
 def test_what_is_not_a_number_per_document_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"'score' of benchmark 'quiz' is not a number for 1 of 3"):
         read_result(QUIZ, ExactTask(), outcome([1, value, 0]))
+
+
+def test_one_share_makes_all_documents_neither_right_nor_wrong() -> None:
+    result = read_result(QUIZ, ExactTask(), outcome([1, 0, 0.25, 1 + 1e-9]))
+    assert result.documents["value"].to_pylist() == [1.0, 0.0, 0.25, 1.0]
+    assert result.documents["correct"].to_pylist() == [None] * 4
+    assert result.value == pytest.approx(0.5625)
+
+
+@pytest.mark.parametrize("value", [23.1, -4.2, 1.01])
+def test_what_is_no_share_is_refused(value: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"'score' of benchmark 'quiz' is {value} for .* 0 to 1; "
+    ):
+        read_result(QUIZ, ExactTask(), outcome([1, value, 0]))
+
+
+def test_what_lm_eval_aggregates_otherwise_is_refused() -> None:
+    answer = outcome([1, 0, 0, 0])
+    answer["results"]["quiz"]["score,none"] = 0.5
+    with pytest.raises(ValueError, match=r"is 0\.5 over all documents, and the mean .* is 0\.25"):
+        read_result(QUIZ, ExactTask(), answer)
 
 
 def test_the_default_filter_needs_no_name() -> None:

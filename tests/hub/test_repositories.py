@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from hub.repositories import refuse_twins, resolve, resolve_dataset
+from hub.repositories import Incomplete, refuse_twins, resolve, resolve_dataset
 
 from .conftest import REPOSITORY, SMALL, checkpoint, sharded, tensors
 
@@ -38,9 +38,34 @@ def test_of_a_whole_file_and_other_tensors_only_what_transformers_loads_is_taken
 def test_a_revision_of_pickles_is_refused_with_the_reason(publish):
     publish("main", {**SMALL, "pytorch_model.bin": b"pickle"})
     with pytest.raises(
-        ValueError, match=r"only as pickle \(pytorch_model.bin\), which can run any"
+        ValueError, match=r"only as pytorch_model.bin, which is not read, because pickled"
     ):
         resolve(REPOSITORY, "main")
+
+
+def test_an_adapter_is_refused_alone_and_beside_weights(publish):
+    adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"adapter"}
+    publish("main", {**SMALL, **adapter})
+    with pytest.raises(ValueError, match=r"main is an adapter .* without its model") as refused:
+        resolve(REPOSITORY, "main")
+    assert not isinstance(refused.value, Incomplete)  # no waiting for it
+    publish("main", {**checkpoint(), **adapter})
+    with pytest.raises(ValueError, match="has weights and an adapter"):
+        resolve(REPOSITORY, "main")
+
+
+def test_two_sets_of_weights_are_refused(publish):
+    publish("main", {**sharded(), "model.safetensors": tensors(0, 10)})
+    with pytest.raises(ValueError, match=r"has two sets of weights, model\.safetensors and 3"):
+        resolve(REPOSITORY, "main")
+
+
+def test_every_vocabulary_comes_and_counts(publish):
+    publish("plain")
+    publish("more", {**checkpoint(), "spiece.model": b"pieces", "old/spiece.model": b"old"})
+    plain, more = resolve(REPOSITORY, "plain"), resolve(REPOSITORY, "more")
+    assert names(more) == sorted([*names(plain), "spiece.model"])
+    assert more.tokenizer_digest != plain.tokenizer_digest
 
 
 def test_a_revision_without_weights_says_what_it_has(publish):

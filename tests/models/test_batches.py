@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from transformers import BloomConfig, GPT2Config, OlmoeConfig
 
-from models.batches import choose_kept, pad
+from models.batches import check_samples, choose_kept, num_positions, pad
 
 IDS = [[7, 8, 9], [5, 6]]
 COUNTED = [[True, False, True], [True, True]]
@@ -53,3 +54,23 @@ def test_a_batch_moves_whole():
     tensors = [one for one in vars(moved).values() if isinstance(one, torch.Tensor)]
     assert [one.device.type for one in tensors] == ["meta"] * 6
     assert (moved.padded, moved.padding_side) == (True, "right")
+
+
+def test_samples_longer_than_the_model_was_built_for_are_refused():
+    config = OlmoeConfig(vocab_size=10, max_position_embeddings=3)
+    check_samples(IDS, COUNTED, config)
+    with pytest.raises(
+        ValueError, match=r"sample 1 has 4 tokens, and the model was built for 3 .*"
+    ):
+        check_samples([*IDS[:1], [1, 2, 3, 4]], [COUNTED[0], [True] * 4], config)
+
+
+def test_tokens_that_the_model_does_not_know_are_refused():
+    with pytest.raises(ValueError, match="the model knows 0 to 8; was it made with another token"):
+        check_samples(IDS, COUNTED, OlmoeConfig(vocab_size=9))
+
+
+def test_positions_are_those_of_the_text_part():
+    assert num_positions(OlmoeConfig(max_position_embeddings=64)) == 64
+    assert num_positions(GPT2Config(n_positions=32)) == 32
+    assert num_positions(BloomConfig()) is None

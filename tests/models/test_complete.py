@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from models.complete import safetensors_size, why_incomplete
+from models.complete import refuse_unreadable, safetensors_size, weight_files, why_incomplete
 from tests.little import write_checkpoint
 
 
@@ -117,3 +117,80 @@ def test_the_marker(checkpoint):
 
 def test_a_folder_that_vanishes_is_not_complete(tmp_path):
     assert "cannot be read" in why_incomplete(tmp_path / "step9")
+
+
+# ---------------------------------------------------------------- what waiting does not help
+
+
+def test_what_is_complete_is_not_refused(checkpoint, sharded):
+    refuse_unreadable(checkpoint)
+    assert [file.name for file in weight_files(sharded)] == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pytorch_model.bin", "consolidated.00.pth", "model.gguf", "__0_0.distcp", "tf_model.h5"],
+)
+def test_weights_in_another_form_are_refused_with_what_to_do(checkpoint, name):
+    (checkpoint / "model.safetensors").rename(checkpoint / name)
+    (checkpoint / "training_args.bin").touch()
+    with pytest.raises(
+        ValueError, match=rf"step3\S* has its weights only as {name}, which .* Save"
+    ):
+        refuse_unreadable(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state_0.pth", "training_args.bin"])
+def test_the_state_of_a_training_is_no_weights(checkpoint, name):
+    (checkpoint / "model.safetensors").rename(checkpoint / name)
+    refuse_unreadable(checkpoint)
+    assert why_incomplete(checkpoint) == "no *.safetensors weights are there yet"
+
+
+def test_what_is_still_to_be_marked_may_yet_change(checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    refuse_unreadable(checkpoint, "done")
+    (checkpoint / "done").touch()
+    with pytest.raises(ValueError, match="pytorch_model"):
+        refuse_unreadable(checkpoint, "done")
+
+
+def test_an_adapter_alone_is_refused_with_what_to_do(checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "adapter_model.safetensors")
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is an adapter .* without its model: merge the two"):
+        refuse_unreadable(checkpoint)
+
+
+def test_an_adapter_beside_weights_is_refused(checkpoint):
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"weights and an adapter .* delete adapter_config\.json"):
+        refuse_unreadable(checkpoint)
+
+
+def test_one_file_beside_shards_is_refused(sharded):
+    (sharded / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"two sets of weights, model\.safetensors and 2 others"):
+        weight_files(sharded)
+
+
+def test_a_shard_that_the_index_does_not_name_is_refused(sharded):
+    (sharded / "model-00003-of-00003.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"model-00003-of-00003\.safetensors, which .* not name"):
+        weight_files(sharded)
+
+
+def test_an_index_of_the_one_file_is_no_second_set(checkpoint):
+    index = {"weight_map": {"lm_head.weight": "model.safetensors"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_files(checkpoint) == [checkpoint / "model.safetensors"]
+
+
+def test_tensors_under_another_name_are_not_there_yet(checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "consolidated.safetensors")
+    assert why_incomplete(checkpoint) == (
+        "neither model.safetensors nor model.safetensors.index.json is there yet"
+    )

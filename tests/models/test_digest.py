@@ -1,6 +1,6 @@
 import pytest
 
-from models.digest import LocalCheckpoint, checkpoint_digest, list_checkpoints
+from models.digest import LocalCheckpoint, checkpoint_digest, list_checkpoints, tokenizer_digest
 
 
 @pytest.fixture
@@ -29,12 +29,30 @@ def test_digest_follows_content_not_place(checkpoint, tmp_path):
         "generation_config.json",
         "model.safetensors.index.json",
         "tokenizer_config.json",
+        "adapter_config.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tekken.json",
+        "qwen.tiktoken",
     ],
 )
 def test_every_file_of_the_model_counts(checkpoint, name):
     before = checkpoint_digest(checkpoint)
     (checkpoint / name).write_bytes(b"changed")
     assert checkpoint_digest(checkpoint) != before
+
+
+def test_the_digest_is_what_it_was_before_further_files_counted(checkpoint):
+    # Artifacts of earlier runs are known by it.
+    before = "c8185115ef19973c06daebe6a37ae2086037c760c668ee82ce29f51a78e2e08f"
+    assert checkpoint_digest(checkpoint) == before
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model", "tekken.json"])
+def test_every_vocabulary_is_part_of_the_tokenizer(checkpoint, name):
+    before = tokenizer_digest(checkpoint)
+    (checkpoint / name).write_bytes(b"changed")
+    assert tokenizer_digest(checkpoint) != before
 
 
 def test_a_renamed_weight_file_counts(checkpoint):

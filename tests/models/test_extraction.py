@@ -1,8 +1,10 @@
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from models.extraction import RoutingCheckError, extract
@@ -235,13 +237,13 @@ def test_bfloat16_is_loaded_as_such(folder):
 
 def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"found only pytorch_model\.bin; pickled weights are not"):
+    with pytest.raises(ValueError, match=r"weights only as pytorch_model\.bin, which is not read"):
         load_checkpoint(folder, "cpu", "float32")
 
 
 def test_no_weights_and_no_config_are_refused(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="found no weights"):
+    with pytest.raises(ValueError, match=r"has no weights: expected model\.safetensors"):
         load_checkpoint(folder, "cpu", "float32")
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match=r"config\.json is missing"):
@@ -260,6 +262,85 @@ def test_missing_weights_are_not_filled_with_random_ones(folder):
     del weights["model.layers.1.mlp.gate.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"1 parameters are missing, model\.layers\.1\.mlp\.gate"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
+def with_weights(folder, change):
+    """Rewrite the weights of a checkpoint as `change` makes them."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: name.replace(".self_attn.", "._orig_mod.self_attn."),
+    ],
+    ids=["model", "layers"],
+)
+def test_names_of_a_compiled_model_are_read(model, folder, renamed):
+    with_weights(folder, lambda weights: {renamed(name): w for name, w in weights.items()})
+    loaded, _, _ = load_checkpoint(folder, "cpu", "float32")
+    for (name, weight), own in zip(loaded.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(weight, own), name
+
+
+def test_names_with_another_prefix_are_refused_with_the_reason(folder, capfd):
+    with_weights(folder, lambda weights: {f"module.{name}": w for name, w in weights.items()})
+    with pytest.raises(ValueError, match=r"begin with 'module\.', as a wrapper of the model"):
+        load_checkpoint(folder, "cpu", "float32")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("part", ["model.layers.0.mlp.gate.bias", "model.layers.3.self_attn.x"])
+def test_tensors_that_the_model_does_not_have_are_refused_by_name(folder, part):
+    with_weights(folder, lambda weights: {**weights, part: torch.zeros(6)})
+    with pytest.raises(ValueError, match=rf"1 tensors that OlmoeForCausalLM does not .* {part}"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
+def test_rotary_frequencies_that_older_versions_saved_are_no_harm(folder):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    with_weights(folder, lambda weights: {**weights, name: torch.zeros(4)})
+    load_checkpoint(folder, "cpu", "float32")
+
+
+def test_weights_of_another_shape_are_refused_by_name(folder):
+    name = "model.layers.0.mlp.gate.weight"
+    with_weights(folder, lambda weights: {**weights, name: torch.zeros(7, 16)})
+    with pytest.raises(ValueError, match=rf"{name} of shape \(7, 16\).* \(6, 16\)"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")]
+)
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.1.mlp.gate.weight"])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, name, value, kind):
+    def broken(weights):
+        weights[name][0, 0] = value
+        return weights
+
+    with_weights(folder, broken)
+    with pytest.raises(ValueError, match=rf"step1 holds {kind}.* in {name}"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
+def test_an_adapter_beside_the_weights_is_never_applied_again(model, folder):
+    spec = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    adapted = get_peft_model(model, spec)
+    adapted.save_pretrained(folder)
+    adapted.merge_and_unload().save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"step1 has weights and an adapter .* delete adapter_con"):
+        load_checkpoint(folder, "cpu", "float32")
+
+
+def test_a_configuration_that_names_the_file_of_weights_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["transformers_weights"] = "other.safetensors"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"transformers_weights: other\.safetensors"):
         load_checkpoint(folder, "cpu", "float32")
 
 

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import pytest
 
@@ -43,10 +44,21 @@ def test_kinds_by_name(name, kind):
 
 
 def test_missing_and_damaged_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"found no \*\.safetensors file"):
+    with pytest.raises(ValueError, match=r"has no weights: expected model\.safetensors"):
         weight_norms(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0broken")
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        weight_norms(tmp_path)
+
+
+def test_other_tensors_beside_the_weights_are_not_added(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    alone = weight_norms(tmp_path)
+    for name in ("consolidated.safetensors", "optimizer.safetensors"):
+        shutil.copy(tmp_path / "model.safetensors", tmp_path / name)
+    assert weight_norms(tmp_path) == alone
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "model-00001-of-00001.safetensors")
+    with pytest.raises(ValueError, match="two sets of weights"):
         weight_norms(tmp_path)
 
 

@@ -192,6 +192,7 @@ def _invent_checkpoint(rows: Rows, series: str, step: int, place: int, shift: fl
                     **at,
                     "benchmark": f"exam_{domain}",
                     "document_id": document,
+                    "value": float(document < accuracy * NUM_DOCUMENTS),
                     "correct": document < accuracy * NUM_DOCUMENTS,
                     "target": "2",
                     "response": "2",

@@ -1,6 +1,8 @@
 """Names on a hub, resolved once."""
 
+import json
 import logging
+import shutil
 
 import pytest
 
@@ -133,3 +135,23 @@ def test_nothing_complete_is_nothing_yet(hub, root):
     hub.add_revision("model", REPOSITORY, branch_name(10), {"README.md": b"soon"})
     with pytest.raises(NothingYet):
         choose_revisions(HubSource(repository=REPOSITORY))
+
+
+def test_revisions_of_two_models_are_refused(hub, root, tmp_path):
+    publish_model(hub, tmp_path, REPOSITORY, (10, 20, 30))
+    place = tmp_path / REPOSITORY / branch_name(20)
+    wanted = series(revisions=(branch_name(10), branch_name(20)))
+
+    def republish(name, **fields):
+        file = place / name
+        file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+        hub.add_revision("model", REPOSITORY, branch_name(20), place)
+
+    republish("tokenizer.json", padding={"strategy": "BatchLongest"})
+    first, second = hub_checkpoints(wanted, pin(10, 20))
+    assert first.pinned.summary["tokenizer_digest"] != second.pinned.summary["tokenizer_digest"]
+    shutil.rmtree(second.pinned.path)
+    republish("tokenizer.json", normalizer={"type": "Lowercase"})
+    with pytest.raises(ValueError, match=rf"tokenizer of {branch_name(20)} is not that of .*norm"):
+        hub_checkpoints(wanted, pin(10, 20))
+    assert not hub.asked("safetensors")

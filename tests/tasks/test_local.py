@@ -1,5 +1,6 @@
 """A folder of checkpoints that is written to, thinned out and rewritten while we look."""
 
+import json
 import logging
 import shutil
 
@@ -40,6 +41,35 @@ def test_one_that_is_not_complete_is_left_out_with_one_warning(folder, caplog):
         assert steps(look(folder)) == [10]
     (record,) = caplog.records
     assert "step20-tokens20K: model.safetensors has" in record.getMessage()
+
+
+def test_one_that_will_never_be_read_is_no_reason_to_wait(folder):
+    place = folder / "step20-tokens20K"
+    (place / "model.safetensors").rename(place / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match=r"step20-tokens20K has its weights only as pytorch_"
+    ) as no:
+        look(folder)
+    assert not isinstance(no.value, NothingYet)
+    (place / "pytorch_model.bin").rename(place / "adapter_model.safetensors")
+    (place / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"step20-tokens20K is an adapter .* without its model"):
+        look(folder)
+
+
+def test_checkpoints_of_two_models_are_refused(folder):
+    file = folder / "step20-tokens20K" / "config.json"
+    whole = file.read_text()
+    file.write_text(json.dumps({**json.loads(whole), "num_experts": 16}))
+    with pytest.raises(ValueError, match=r"step20\S* has num_experts 16, step10\S* has 8"):
+        look(folder)
+    file.write_text(whole)
+    file = folder / "step20-tokens20K" / "tokenizer.json"
+    state = json.loads(file.read_text())
+    state["normalizer"] = {"type": "Lowercase"}
+    file.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"tokenizer of step20\S* is not that of step10\S* \(norm"):
+        look(folder)
 
 
 def test_one_that_is_asked_for_by_its_step_is_an_error(folder):
