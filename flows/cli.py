@@ -159,6 +159,7 @@ def status(study: StudyArgument, overlay: OverlayOption = None) -> None:
     with _friendly():
         made = _plan(_load(study, overlay))
         out.print(_matrix(made))
+        _print_left_out(made)
         whole = [entry for entry in made.entries if entry.checkpoint is None]
         for entry in whole:
             out.print(f"{_mark(entry.artifact)} {escape(entry.label)}")
@@ -185,7 +186,9 @@ def report(
             err.print(f"there is no report of {spec.name} yet: grokpath run {study}")
             raise typer.Exit(INCOMPLETE)
         out.print(str(path), soft_wrap=True)
-        made = _plan(spec).entries
+        plan = _plan(spec)
+        made = plan.entries
+        _print_left_out(plan)
         if any(entry.step_name == "report" and entry.artifact is None for entry in made):
             err.print("it is older than the study file: run again to bring it up to date")
         if show:
@@ -343,10 +346,16 @@ def _quiet_prefect(verbose: bool) -> None:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
+def _print_left_out(plan: "Plan") -> None:
+    for one in plan.left_out:
+        err.print(str(one), markup=False, soft_wrap=True)
+
+
 def _print_plan_line(spec: "Study", plan: "Plan") -> None:
     total = len(plan.entries)
     reused = sum(entry.artifact is not None for entry in plan.entries)
     out.print(f"{spec.name}: {total} steps, {reused} reused, {total - reused} to be run")
+    _print_left_out(plan)
 
 
 def _print_results(spec: "Study", paths: dict[str, str]) -> None:

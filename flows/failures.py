@@ -4,6 +4,7 @@ Prefect shows this message as the state of the run, and `grokpath run` prints it
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from prefect.futures import PrefectFuture
 from tasks.step import failed_step
 
 MAX_TOLD = 5
+OF_CHECKPOINT = re.compile(r"\b(step|checkpoint-)\d+")
+"""In the name of a step's run: it is of one checkpoint."""
 WAITS = "NotReady"
 """Prefect's name for the state of a task that never starts, because what it reads has failed."""
 
@@ -55,7 +58,10 @@ def raise_failures(futures: Sequence[PrefectFuture[Any]]) -> None:
     if len(alike) > MAX_TOLD:
         told.append(f"and {sum(map(len, list(alike.values())[MAX_TOLD:]))} more")
     waiting = sum(future.state.name == WAITS for future in futures)
-    raise StepsFailed("\n".join([*told, _what_next(len(errors), waiting)]), errors) from None
+    what_next = _what_next(len(errors), waiting)
+    if any(OF_CHECKPOINT.search(failed_step(error) or "") for error in errors):
+        what_next += " To go on without a checkpoint, name its step in the source's skip_steps."
+    raise StepsFailed("\n".join([*told, what_next]), errors) from None
 
 
 def _error(future: PrefectFuture[Any]) -> BaseException | None:

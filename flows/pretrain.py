@@ -34,4 +34,4 @@ def pretrain_flow(
     spec = asked_study(study, overlays, changes)
     with recording(spec):
         opened = [open_series(series, spec.runtime) for series in spec.series]
-        return [one.checkpoints() for one in opened]
+        return [one.found()[0] for one in opened]

@@ -17,7 +17,15 @@ from tasks.checkpoints import (
     nano_checkpoints,
     pretrain,
 )
-from tasks.hub import find_revisions, hub_checkpoints, hub_tokenizer, pin_revision, tell_moved
+from tasks.hub import (
+    find_revisions,
+    hub_checkpoints,
+    hub_tokenizer,
+    pin_revision,
+    tell_moved,
+    without_skipped,
+)
+from tasks.left_out import LeftOut
 from tasks.local import find_checkpoints, local_tokenizer
 
 
@@ -32,20 +40,21 @@ class OpenSeries:
     loss_curve: Any = None
     pins: dict[str, Any] = field(default_factory=dict)
     revisions: dict[str, str | None] = field(default_factory=dict)
+    skipped: list[LeftOut] = field(default_factory=list)
 
     def futures(self) -> list[Any]:
         """What was submitted for the series."""
         return [self.corpus, self.items, self.pretraining, self.loss_curve, self.pins]
 
-    def checkpoints(self) -> list[Checkpoint]:
-        """The checkpoints in order of step; waits for training or hub."""
+    def found(self) -> tuple[list[Checkpoint], list[LeftOut]]:
+        """The checkpoints in order of step, and those left out; waits for training or hub."""
         finish(self.futures())
         if self.series.source.kind == "nano":
-            return nano_checkpoints(self.series, self.pretraining.result())
+            return nano_checkpoints(self.series, self.pretraining.result()), []
         if self.series.source.kind == "hub":
             pins = {name: pin.result() for name, pin in self.pins.items()}
             tell_moved(self.series.source, self.revisions, pins)
-            return hub_checkpoints(self.series, pins)
+            return hub_checkpoints(self.series, pins), self.skipped
         return find_checkpoints(self.series)
 
     def tokenizer(self, checkpoints: list[Checkpoint]) -> Tokenizer | None:
@@ -63,7 +72,7 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
     if source.kind == "local":
         return OpenSeries(series)
     if source.kind == "hub":
-        revisions = find_revisions(source)
+        revisions, skipped = without_skipped(series.name, source, find_revisions(source))
         pins = {
             revision: pin_revision.submit(
                 label=Label(series.name),
@@ -73,7 +82,7 @@ def open_series(series: Series, runtime: Runtime) -> OpenSeries:
             )
             for revision in revisions
         }
-        return OpenSeries(series, pins=pins, revisions=revisions)
+        return OpenSeries(series, pins=pins, revisions=revisions, skipped=skipped)
     corpus = make_corpus.submit(label=Label(series.name), corpus=source.corpus, runtime=runtime)
     pretraining = pretrain.submit(
         label=Label(series.name),

@@ -112,6 +112,7 @@ def lay_out(study: Study) -> dict[str, Any]:
     pinned = pin(study)
     opened = [open_series(series, study.runtime) for series in study.series]
     measured = [measure_series(study, one, pinned) for one in opened]
+    left_out = [row for one in measured for row in one.pop("left_out")]
     domains, runtime = list(study.domains), study.runtime
     monitors = judge_monitors.submit(
         series=measured,
@@ -122,7 +123,12 @@ def lay_out(study: Study) -> dict[str, Any]:
     )
     judged = [monitors, *judge_further(study, measured, monitors)]
     warehouse = build_warehouse.submit(
-        study=describe(study), series=measured, domains=domains, judged=judged, runtime=runtime
+        study=describe(study),
+        series=measured,
+        domains=domains,
+        judged=judged,
+        left_out=left_out,
+        runtime=runtime,
     )
     report = write_report.submit(warehouse=warehouse, runtime=runtime)
     tracking = export_tracking.submit(
@@ -146,7 +152,7 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
     """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
     series, runtime = opened.series, study.runtime
     label = Label(series.name)
-    checkpoints, shared = prepared(study, opened, pinned)
+    checkpoints, shared, left_out = prepared(study, opened, pinned)
     steps = [checkpoint.step for checkpoint in checkpoints]
     measured = measure_checkpoints(study, checkpoints, shared)
     routing = [one["routing"] for one in measured]
@@ -190,6 +196,7 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
             str(rank): [one["ablation"][rank] for one in measured]
             for rank in study.ablation.tuning_ranks
         },
+        "left_out": [one.row() for one in left_out if one.settled],
         "memorization": memorization,
         "groups": groups,
         "drift": drift,

@@ -63,7 +63,11 @@ def has_news(spec: Study) -> bool:
     NothingYet
         When a series has fewer checkpoints than can be judged.
     """
-    plan = plan_study(spec)
+    return news_of(spec, plan_study(spec))
+
+
+def news_of(spec: Study, plan: Plan) -> bool:
+    """The same, for a plan that was made."""
     _refuse_lone_checkpoints(plan)
     if any(entry.artifact is None for entry in plan.entries):
         return True

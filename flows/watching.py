@@ -80,18 +80,21 @@ def bring_up_to_date(spec: Any, out: Console, start_server: Callable[[], None]) 
     """One look: do what is new, if anything is; what to say of it."""
     from flows.display import display_for
     from flows.study import plan_study
-    from flows.watch import NOTHING_NEW, has_news, watch_flow
+    from flows.watch import NOTHING_NEW, news_of, watch_flow
     from store import artifacts
     from studies.base import NothingYet
 
     try:
-        if not has_news(spec):
+        plan = plan_study(spec)
+        for one in plan.left_out:
+            _tell(out, str(one))
+        if not news_of(spec, plan):
             return f"{spec.name}: {NOTHING_NEW}"
     except NothingYet as nothing:
         return f"{spec.name}: {nothing}"
     start_server()
     try:
-        with display_for(plan_study(spec), out):
+        with display_for(plan, out):
             paths = watch_flow(spec)
     finally:
         artifacts.sweep()

@@ -125,9 +125,9 @@ def _missing_bytes(file: Path) -> Iterator[str]:
     size = file.stat().st_size
     expected = safetensors_size(file)
     if expected is None:
-        yield f"{file.name} has no whole header yet ({size:,} bytes)"
+        yield f"{file.name} has no complete header ({size:,} bytes)"
     elif size != expected:
-        yield f"{file.name} has {size:,} of {expected:,} bytes"
+        yield f"{file.name} is cut short ({size:,} of {expected:,} bytes)"
 
 
 def safetensors_size(file: Path) -> int | None:

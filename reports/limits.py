@@ -16,15 +16,22 @@ ENOUGH_POWER = 0.8
 """Below this power the silence of a test says little."""
 
 
-def limits(evidence: Evidence, num_steps: int) -> list[str]:
+def limits(evidence: Evidence, num_steps: int, left_out: Sequence[Row] = ()) -> list[str]:
     """One sentence or two per limit.
 
     Parameters
     ----------
+    left_out
+        Rows of the table of this name.
     num_steps
         Distinct steps at which there is a checkpoint.
     """
-    told = []
+    names = evidence.names
+    told = [
+        f"Checkpoint {row['revision']} of {names.of('series', row['series'])} is left out: "
+        f"{row['reason']}."
+        for row in left_out
+    ]
     if num_steps < 2:
         told.append("There is one checkpoint: nothing can be said about change over training.")
     roles = evidence.names.roles

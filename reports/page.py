@@ -267,7 +267,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
         "headline": headline(evidence),
         "findings": findings(evidence),
         "num_others": sum(row["family"] != "paper" for row in monitors),
-        "limits": limits(evidence, num_steps),
+        "limits": limits(evidence, num_steps, read("select * from left_out order by series, step")),
         "echoed": evidence.echoed,
         "order": order_of_events(read, names, risen),
         "order_sql": ORDER_SQL,

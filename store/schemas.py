@@ -1,7 +1,7 @@
 """Every table of the warehouse: its columns, their types, units and ranges.
 
 The definitions are in :mod:`store.catalog`, :mod:`store.catalog_beyond` and
-:mod:`store.catalog_power`. A task that writes a table passes its rows through :func:`conform`;
+:mod:`store.catalog_limits`. A task that writes a table passes its rows through :func:`conform`;
 :mod:`store.warehouse` creates the tables from here and writes the descriptions into the database as
 comments, so that a table explains itself.
 Columns are not null unless they are marked nullable.
@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from store import catalog, catalog_beyond, catalog_power
+from store import catalog, catalog_beyond, catalog_limits
 from store.columns import REAL, WHOLE, Column, Table
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in catalog.TABLES + catalog_beyond.TABLES + catalog_power.TABLES
+    table.name: table for table in catalog.TABLES + catalog_beyond.TABLES + catalog_limits.TABLES
 }
 
 

@@ -100,12 +100,14 @@ def warehouse_tables(
     domains: list[Domain],
     judged: list[Artifact],
     study: dict[str, str],
+    left_out: list[dict[str, Any]],
 ) -> dict[str, pa.Table]:
     """Every table of the warehouse; `judged` are the artifacts that belong to no single series."""
     tables: dict[str, list[pa.Table]] = {
         "study": [_rows("study", [study])],
         "series": [_rows("series", [_series_row(one, i) for i, one in enumerate(series)])],
         "domains": [_rows("domains", [_domain_row(d, i) for i, d in enumerate(domains)])],
+        "left_out": [_rows("left_out", left_out)],
     }
     for one in series:
         for name, table in _series_tables(one):

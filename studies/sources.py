@@ -47,6 +47,9 @@ class LocalSource(Frozen):
     steps: tuple[int, ...] | None = Field(
         default=None, min_length=2, description="Which steps to take; all when left out."
     )
+    skip_steps: tuple[int, ...] = Field(
+        default=(), description="Steps to leave out, such as one whose weights are broken."
+    )
     complete_marker: str | None = Field(
         default=None,
         pattern=r"^[^/]+$",
@@ -82,6 +85,9 @@ class HubSource(Frozen):
     count: int | None = Field(default=None, ge=2, description="So many, equidistant in steps.")
     first_step: int | None = Field(default=None, ge=0, description="None before this step.")
     last_step: int | None = Field(default=None, ge=0, description="None after this step.")
+    skip_steps: tuple[int, ...] = Field(
+        default=(), description="Steps to leave out, such as one whose weights are broken."
+    )
     allow_identical: bool = Field(
         default=False, description="Admit two revisions with the same weights, byte for byte."
     )

@@ -20,6 +20,7 @@ from studies.settings import Runtime
 from studies.sources import HubSource
 from studies.spec import Series
 from tasks.downloads import PINNED, pinned_files
+from tasks.left_out import LeftOut
 from tasks.plan import Planned, current_plan
 from tasks.step import step
 
@@ -138,6 +139,20 @@ def pin_data_set(out: Path, *, repository: str, revision: str, runtime: Runtime)
     from hub.repositories import resolve_dataset
 
     return {"commit": resolve_dataset(repository, revision)}
+
+
+def without_skipped(
+    series_name: str, source: HubSource, revisions: dict[str, str | None]
+) -> tuple[dict[str, str | None], list[LeftOut]]:
+    """Revisions without those whose step the study skips, and these."""
+    steps = {
+        name: parsed[0]
+        for name in revisions
+        if (parsed := parse_checkpoint_name(name.removeprefix(source.prefix))) is not None
+    }
+    skipped = [name for name, step in steps.items() if step in source.skip_steps]
+    left_out = [LeftOut(series_name, n, steps[n], "the study skips its step") for n in skipped]
+    return {name: revisions[name] for name in revisions if name not in skipped}, left_out
 
 
 def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Checkpoint]:

@@ -1,7 +1,8 @@
 """Folders of checkpoints, as a training run writes and deletes them while we look.
 
-* A checkpoint that is not complete (:mod:`models.complete`) is left out, with a warning that says
-  why; when the study names its step, that is an error.
+* A checkpoint that is not complete (:mod:`models.complete`), or whose step the study skips, is left
+  out, and every command says which and why (:mod:`tasks.left_out`); when the study names the step
+  of an incomplete one, that is an error.
 * One that was seen before and whose folder is gone stays in the series, known by its digest: a
   training run that keeps its newest checkpoints deletes what was measured. The flow leaves it out
   again where something of it was never measured (:mod:`flows.kept`).
@@ -24,6 +25,7 @@ from store.seen import Seen
 from studies.base import NothingYet
 from studies.sources import LocalSource
 from studies.spec import Series
+from tasks.left_out import STALE_SECONDS, LeftOut
 from tasks.plan import current_plan
 
 if TYPE_CHECKING:
@@ -35,22 +37,26 @@ SETTLED_SECONDS = 2.0
 """A file touched less than this ago may change again without a new time on it."""
 
 
-def find_checkpoints(series: Series) -> list[Checkpoint]:
+Found = tuple[list[Checkpoint], list[LeftOut]]
+"""Checkpoints of a series in order of step, and those that are left out."""
+
+
+def find_checkpoints(series: Series) -> Found:
     """Look into a folder of checkpoints, as a Prefect task inside a flow, directly in a plan."""
     assert series.source.kind == "local"
-    look: Callable[[str, LocalSource], list[Checkpoint]]
+    look: Callable[[str, LocalSource], Found]
     look = discover if current_plan() is not None else discover_checkpoints
     return look(series.name, series.source)
 
 
 @task(name="discover", task_run_name="discover {series_name}")
-def discover_checkpoints(series_name: str, source: LocalSource) -> list[Checkpoint]:
+def discover_checkpoints(series_name: str, source: LocalSource) -> Found:
     """Look into a folder of checkpoints; never cached, because a training run adds to it."""
     with seen.looking(source.path):
         return discover(series_name, source)
 
 
-def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
+def discover(series_name: str, source: LocalSource) -> Found:
     """Complete checkpoints of a folder and those that were, known by the SHA-256 of their files.
 
     In order of step. A plan writes nothing down.
@@ -65,20 +71,23 @@ def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
     """
     known = seen.recall(source.path)
     there = _listed(source, known)
-    found = _complete(there, source, known)
+    found, left_out = _complete(series_name, there, source, known)
     gone = _gone(known, there, found, source)
     if current_plan() is None:
-        kept = {one.name: one for one in known.values() if one.name in {g.name for g in gone}}
+        # What was complete and is damaged now is not new when it is repaired.
+        names = {*(one.name for one in gone), *(one.revision for one in left_out)}
+        kept = {one.name: one for one in known.values() if one.name in names}
         seen.remember(source.path, {**kept, **{one.name: one for one in found}})
-    wanted = [one for one in [*found, *gone] if source.steps is None or one.step in source.steps]
-    missing = sorted(set(source.steps or ()) - {one.step for one in wanted})
+    wanted = [one for one in [*found, *gone] if _is_wanted(one.step, source)]
+    missing = sorted(set(source.steps or ()) - {one.step for one in wanted} - {*source.skip_steps})
     if missing:
         raise ValueError(
             f"{source.path}: no checkpoint for step {', '.join(map(str, missing))}; found "
             f"steps {', '.join(str(one.step) for one in there)}"
         )
     if not wanted:
-        raise NothingYet(f"{source.path} holds no complete checkpoint yet")
+        told = "".join(f"\n{one}" for one in left_out)
+        raise NothingYet(f"{source.path} holds no complete checkpoint yet{told}")
     checkpoints = [
         Checkpoint(
             series=series_name,
@@ -92,7 +101,7 @@ def discover(series_name: str, source: LocalSource) -> list[Checkpoint]:
     ]
     _refuse_twins(checkpoints)
     _refuse_strangers(series_name, source, found)
-    return checkpoints
+    return checkpoints, left_out
 
 
 def is_gone(checkpoint: Checkpoint) -> bool:
@@ -166,15 +175,21 @@ def _listed(source: LocalSource, known: dict[str, Seen]) -> "list[LocalCheckpoin
         return []
 
 
+def _is_wanted(step: int, source: LocalSource) -> bool:
+    return step not in source.skip_steps and (source.steps is None or step in source.steps)
+
+
 def _complete(
-    there: "list[LocalCheckpoint]", source: LocalSource, known: dict[str, Seen]
-) -> list[Seen]:
-    """Those that are complete, with their digests; the others are told."""
+    series_name: str, there: "list[LocalCheckpoint]", source: LocalSource, known: dict[str, Seen]
+) -> tuple[list[Seen], list[LeftOut]]:
+    """Those that are complete, with their digests, and the others with the reason."""
     from models.complete import refuse_unreadable, why_incomplete
 
-    found = []
+    found, left_out = [], []
     for one in there:
-        if source.steps is not None and one.step not in source.steps:
+        if one.step in source.skip_steps:
+            left_out.append(LeftOut(series_name, one.name, one.step, "the study skips its step"))
+        if not _is_wanted(one.step, source):
             continue
         refuse_unreadable(one.path, source.complete_marker)
         why = why_incomplete(one.path, source.complete_marker)
@@ -188,8 +203,31 @@ def _complete(
                 f"{one.path} is not complete: {why}. The study names its step; wait until it is "
                 "written, or leave it out"
             )
-        logger.warning("left out until it is complete: %s: %s", one.path, why)
-    return found
+        left_out.append(_incomplete(series_name, one, why, one.name in known))
+    return found, left_out
+
+
+def _incomplete(series_name: str, one: "LocalCheckpoint", why: str, was_complete: bool) -> LeftOut:
+    reason, _, numbers = why.partition(" (")
+    numbers = f" ({numbers}" if numbers else ""
+    if was_complete:
+        reason = f"it was complete before, and now {reason}"
+        advice = f"{numbers}; restore its files, or name its step in skip_steps"
+        return LeftOut(series_name, one.name, one.step, reason, advice)
+    advice = (
+        f"{numbers}; it is measured once it is complete. If nobody writes it any more, complete "
+        "it, delete it, or name its step in skip_steps"
+    )
+    return LeftOut(series_name, one.name, one.step, reason, advice, _is_stale(one.path))
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether nobody has touched a folder or its files for a while."""
+    try:
+        newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:
+        return False
+    return time.time() - newest > STALE_SECONDS
 
 
 def _identified(one: "LocalCheckpoint", known: Seen | None) -> Seen | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from store import artifacts, shared
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import fingerprint
+from tasks.left_out import LeftOut
 
 if TYPE_CHECKING:
     from tasks.step import Check, Step
@@ -43,6 +44,8 @@ class Plan:
     """Every step of a study in order."""
 
     entries: list[Planned] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Checkpoints that are there and are not in their series."""
 
     def look_up(self, step: "Step", inputs: dict[str, Any]) -> Planned:
         """Note one step."""

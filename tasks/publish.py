@@ -23,7 +23,7 @@ FIGURES = "figures"
 EMBEDDED = "embedded"
 
 
-@step("warehouse", version=2, run_name="warehouse")
+@step("warehouse", version=3, run_name="warehouse")
 def build_warehouse(
     out: Path,
     *,
@@ -31,13 +31,15 @@ def build_warehouse(
     series: list[dict[str, Any]],
     domains: list[Domain],
     judged: list[Artifact],
+    left_out: list[dict[str, Any]],
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Build the DuckDB file from the artifacts: warehouse.duckdb. Costs seconds."""
     from store.tables import warehouse_tables
     from store.warehouse import build
 
-    build(warehouse_tables(series, domains, judged, study), out / WAREHOUSE)  # type: ignore[arg-type]
+    tables = warehouse_tables(series, domains, judged, study, left_out)  # type: ignore[arg-type]
+    build(tables, out / WAREHOUSE)
     return {}
 
 

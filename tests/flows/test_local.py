@@ -14,6 +14,7 @@ from flows.study import study_flow
 from store.warehouse import query
 from studies.load import load_study
 from tasks import workers
+from tests.flows.test_cli import grokpath
 
 STEPS = {0: "step0-tokens0", 10: "step10-tokens3.2K", 20: "step20-tokens6.4K"}
 
@@ -197,3 +198,44 @@ def test_weights_that_are_no_numbers_stop_with_checkpoint_and_tensor(workplace, 
     said = rf"{STEPS[10]} holds NaN in model\.layers\.1\.mlp\.gate\.weight"
     with pytest.raises(ValueError, match=said):
         study_flow(load_study(workplace / "mine.yaml"))
+
+
+def test_a_broken_checkpoint_can_be_left_out_by_name_and_the_report_says_so(workplace, root):
+    broken = workplace / "checkpoints" / "step20-tokens6.4K"
+    shutil.copytree(workplace / "checkpoints" / STEPS[10], broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["lm_head.weight"][0, 0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    file = workplace / "mine.yaml"
+    with pytest.raises(ValueError, match=r"holds NaN in lm_head.weight(.|\n)*skip_steps"):
+        study_flow(load_study(file))
+    study = yaml.safe_load(file.read_text())
+    study["series"][0]["source"]["skip_steps"] = [20]
+    file.write_text(yaml.safe_dump(study))
+    paths = study_flow(load_study(file))
+    rows = query(Path(paths["warehouse"]), "select * from left_out").to_pylist()
+    assert rows == [
+        {
+            "series": "main",
+            "revision": "step20-tokens6.4K",
+            "step": 20,
+            "reason": "the study skips its step",
+        }
+    ]
+    page = Path(paths["report"]).read_text()
+    assert "Checkpoint step20-tokens6.4K of main is left out: the study skips its step." in page
+    for command in ("plan", "status", "report"):
+        done = grokpath(command, str(file), cwd=workplace, root=root)
+        assert "left out: step20-tokens6.4K of series main" in done.stderr, command
+        assert done.returncode == 0
+
+
+def test_commands_name_a_checkpoint_that_was_cut_after_it_was_measured(workplace, root):
+    study_flow(load_study(workplace / "mine.yaml"))
+    weights = workplace / "checkpoints" / STEPS[10] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    done = grokpath("plan", str(workplace / "mine.yaml"), cwd=workplace, root=root)
+    assert "left out: step10-tokens3.2K of series main: it was complete before" in done.stderr
+    study_flow(load_study(workplace / "mine.yaml"))
+    page = (root / "mine" / "report.html").read_text()
+    assert "Checkpoint step10-tokens3.2K of main is left out: it was complete before" in page

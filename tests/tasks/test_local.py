@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import time
 
 import pytest
 
@@ -10,6 +12,7 @@ from models.digest import checkpoint_digest
 from store import seen
 from studies.base import NothingYet
 from studies.sources import LocalSource
+from tasks.left_out import STALE_SECONDS
 from tasks.local import discover, is_gone, local_tokenizer, unchanged
 from tasks.plan import planning
 from tests.little import write_checkpoint
@@ -24,7 +27,11 @@ def folder(tmp_path, root):
 
 
 def look(folder, **source):
-    return discover("main", LocalSource(path=folder, **source))
+    return discover("main", LocalSource(path=folder, **source))[0]
+
+
+def left_out(folder, **source):
+    return discover("main", LocalSource(path=folder, **source))[1]
 
 
 def steps(checkpoints):
@@ -35,12 +42,44 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-3])
 
 
-def test_one_that_is_not_complete_is_left_out_with_one_warning(folder, caplog):
+def test_one_that_is_not_complete_is_left_out_and_told(folder):
     cut(folder / "step20-tokens20K" / "model.safetensors")
-    with caplog.at_level(logging.WARNING, "prefect.grokpath"):
-        assert steps(look(folder)) == [10]
-    (record,) = caplog.records
-    assert "step20-tokens20K: model.safetensors has" in record.getMessage()
+    assert steps(look(folder)) == [10]
+    (one,) = left_out(folder)
+    assert one.reason == "model.safetensors is cut short"
+    assert str(one).startswith(
+        "left out: step20-tokens20K of series main: model.safetensors is cut"
+    )
+    assert "skip_steps" in str(one)
+    assert not one.settled  # somebody may be writing it
+    old = time.time() - 2 * STALE_SECONDS
+    for path in ((folder / "step20-tokens20K"), *(folder / "step20-tokens20K").iterdir()):
+        os.utime(path, (old, old))
+    assert left_out(folder)[0].settled
+
+
+def test_one_that_is_cut_after_it_was_measured_does_not_vanish_without_a_word(folder):
+    look(folder)
+    file = folder / "step20-tokens20K" / "model.safetensors"
+    whole = file.read_bytes()
+    cut(file)
+    for _ in range(2):  # and is not taken for a new one at the next look
+        (one,) = left_out(folder)
+        assert one.reason == "it was complete before, and now model.safetensors is cut short"
+        assert "restore its files" in one.advice
+        assert one.settled
+    file.write_bytes(whole)
+    assert left_out(folder) == []
+    assert steps(look(folder)) == [10, 20]
+
+
+def test_a_step_that_is_skipped_is_left_out_by_name(folder):
+    cut(folder / "step20-tokens20K" / "model.safetensors")
+    assert steps(look(folder, skip_steps=(20,))) == [10]
+    assert [str(one) for one in left_out(folder, skip_steps=(20,))] == [
+        "left out: step20-tokens20K of series main: the study skips its step"
+    ]
+    assert steps(look(folder, steps=(10, 20), skip_steps=(20,))) == [10]
 
 
 def test_one_that_will_never_be_read_is_no_reason_to_wait(folder):
@@ -86,7 +125,9 @@ def test_a_marker_may_be_demanded(folder):
 def test_nothing_complete_is_nothing_yet(folder):
     for place in folder.iterdir():
         (place / "config.json").unlink()
-    with pytest.raises(NothingYet):
+    with pytest.raises(
+        NothingYet, match=r"(?s)no complete .*step10\S* of series main: config.json"
+    ):
         look(folder)
 
 
