@@ -5,7 +5,6 @@ that `--help` answers at once. Exit codes: 0 done, 1 failed, 2 the request canno
 3 incomplete.
 """
 
-import atexit
 import errno
 import json
 import os
@@ -13,7 +12,7 @@ import shlex
 import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +25,7 @@ from rich.table import Table
 from flows.costs import known_gpu, print_costs, print_gpus
 from flows.keep import add_keep_commands
 from flows.operate import add_operating_commands
+from flows.process import run_and_leave, show_warnings
 from flows.reference import add_reference_commands
 from flows.watching import add_watch_command
 from store import environment
@@ -252,26 +252,8 @@ def verify() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script.
-
-    The process ends once its exit handlers have run. Taking down the interpreter piece by piece,
-    with what Prefect, MLflow and torch hold, would take up to ten seconds more.
-    """
-    exit_code: list[Any] = [FAILED]
-    atexit.register(_leave, exit_code)  # registered first, so it runs last
-    try:
-        app()
-    except SystemExit as ending:
-        exit_code[0] = ending.code
-        raise
-
-
-def _leave(exit_code: list[Any]) -> None:
-    code = exit_code[0]
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else FAILED if code else 0)
+    """Entry point of the console script."""
+    run_and_leave(app)
 
 
 # ---------------------------------------------------------------- pieces
@@ -341,6 +323,7 @@ def _quiet_prefect(verbose: bool) -> None:
     from store.artifacts import root
 
     environment.find_room(root())
+    show_warnings(err)
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

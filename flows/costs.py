@@ -53,7 +53,8 @@ def print_gpus(out: Console) -> None:
     out.print(table)
     out.print(
         f"FLOP/s, dense, without sparsity; {UTILISATION:.0%} of it is assumed to be reached. "
-        f"Without --gpu hours are those of the {REFERENCE}"
+        f"Without --gpu they are those of the {REFERENCE} where this machine has a card, else what "
+        "earlier steps took here"
     )
 
 

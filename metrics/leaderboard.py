@@ -86,9 +86,9 @@ def leaderboard_rows(
     A monitor passes when (a) the combined detrended test is significant after correction; (b) its
     difference from the control is significant over the trainings, after correction, and counts in
     at least `SEPARATING_SHARE` of the single cases that have a control, in the same direction in
-    all of them; and (c) that direction agrees with the sign of (a). With fewer than six trainings
-    (b) cannot be had. A direction claimed by the measure's source is not asked for here, it is
-    shown beside.
+    all of them; and (c) that direction agrees with the sign of (a). Flipping J trainings reaches no
+    p below 2^(1 - J), so (b) needs six of them for one measure, eleven for forty-four. A direction
+    claimed by the measure's source is not asked for here, it is shown beside.
     """
     risen = risen_cases(curves, controls)
     rows = []
@@ -122,7 +122,8 @@ def leaderboard_rows(
     for row, follows_p, differs_p in zip(rows, followed, differed, strict=True):
         row["holm_p"], row["control_holm_p"] = follows_p, differs_p
         row["passes"] = _passes(row, significance)
-        row["note"] = _note(row, significance)
+        row["note"] = _note(row, significance, len(rows))
+        del row["smallest_control_p"]
     rows.sort(key=_order)
     return [{**row, "position": position + 1} for position, row in enumerate(rows)]
 
@@ -179,6 +180,7 @@ def _separates(pairs: list[dict[str, Any]]) -> dict[str, Any]:
         "separating_direction": majority if signs else None,
         "median_graded": float(np.median(graded)) if graded else None,
         "control_p": _over_trainings(known),
+        "smallest_control_p": 2.0 ** (1 - len({row["main_series"] for row in known})),
     }
 
 
@@ -230,7 +232,7 @@ def _passes(row: dict[str, Any], significance: float) -> bool:
     )
 
 
-def _note(row: dict[str, Any], significance: float) -> str:
+def _note(row: dict[str, Any], significance: float, num_monitors: int) -> str:
     if row["num_cases"] == 0:
         return "not available, because accuracy rises in no training where it was measured"
     reasons = []
@@ -244,7 +246,12 @@ def _note(row: dict[str, Any], significance: float) -> str:
         if row["num_separating"] < SEPARATING_SHARE * row["num_with_control"]:
             reasons.append("does not differ from its control often enough")
         if row["control_holm_p"] is not None and row["control_holm_p"] > significance:
-            reasons.append("does not differ from the controls beyond the spread of trainings")
+            few = row["smallest_control_p"] * num_monitors > significance
+            reasons.append(
+                "too few trainings to show that it differs from the controls"
+                if few
+                else "does not differ from the controls beyond the spread of trainings"
+            )
     if row["num_separating_otherwise"]:
         reasons.append("moves one way in some cases and the other in others")
     if not reasons and not row["passes"]:

@@ -2,7 +2,7 @@
 
 A monitor is a number per checkpoint and domain that needs no benchmark. :func:`judge` holds every
 monitor against accuracy inside each series (arXiv 2506.21551, sec. 4.3); :func:`separations` asks
-whether it tells the main series from a control in which nothing can generalize.
+whether it changes otherwise than in a control in which nothing can generalize.
 """
 
 from collections.abc import Iterator

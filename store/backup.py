@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 ROOT, DUMPS, RECORDS = "root", "dumps", "records"
 TAR = ".tar"
 ELSEWHERE = (
-    *("artifacts", "hub", "locks", "logs", "mlartifacts", "postgres"),
+    *("artifacts", "home", "hub", "locks", "logs", "mlartifacts", "postgres"),
     *("prefect", RECORDS, "secrets"),
 )
 """Folders of the root that are copied in another way, or not at all."""

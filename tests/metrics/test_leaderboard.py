@@ -77,7 +77,7 @@ def test_few_trainings_cannot_show_a_difference_from_their_controls():
     row = board(*study(num_trainings=4))["validation_loss"]
     assert (row["num_separating"], row["control_p"]) == (4, 2 / 2**4)
     assert not row["passes"]
-    assert "beyond the spread of trainings" in row["note"]
+    assert "too few trainings to show" in row["note"]
 
 
 def test_flipping_trainings_is_exact_under_no_difference():
@@ -247,7 +247,9 @@ def separation(number, graded):
         ([-2.9] * 8, 0, 0, "often enough"),
         ([-5.0] * 7 + [4.0], 7, 1, "one way in some cases"),
         ([5.0] * 8, 8, 0, "moves against the sign"),
-        ([-5.0] * 5 + [None] * 3, 5, 0, "beyond the spread of trainings"),
+        ([-5.0] * 5 + [None] * 3, 5, 0, "too few trainings"),
+        ([-5.0] * 7 + [2.9], 7, 0, "passes"),
+        ([-4.0] * 6 + [30.0] * 2, 6, 2, "beyond the spread of trainings"),
         ([None] * 8, 0, 0, "has no control"),
     ],
 )
