@@ -56,8 +56,13 @@ def give_prefect_database(folder: Path) -> None:
 
 
 def environment(home: Path, api_url: str | None = None, **more: str) -> dict[str, str]:
-    """Ours for a process whose Prefect keeps its things in `home` and talks to a server."""
+    """Ours for a process whose Prefect keeps its things in `home` and talks to a server.
+
+    Without one a command starts its own, whose database is in the data folder.
+    """
     give_prefect_database(home)
+    if api_url is None and "GROKPATH_ROOT" in more:
+        give_prefect_database(Path(more["GROKPATH_ROOT"]) / "prefect")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     told = {
         "PREFECT_HOME": str(home),

@@ -10,13 +10,14 @@ import time
 import psutil
 import pytest
 
-from tests.servers import environment
+from tests.servers import environment, give_prefect_database
 
 pytestmark = pytest.mark.timeout(1500)  # three runs of a study, beside other tests
 
 
 def start(root, home):
     """The smoke study as a process of its own, with a Prefect home of its own."""
+    give_prefect_database(root / "prefect")
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "--root", str(root), "run", "smoke"],
         env=environment(home),

@@ -14,7 +14,7 @@ import typer
 
 from flows.watching import seconds
 from tests import little
-from tests.servers import CHECKOUT, environment
+from tests.servers import CHECKOUT, environment, give_prefect_database
 
 SECONDS = 240
 
@@ -26,6 +26,7 @@ def watcher(tmp_path):
 
     def start(*options):
         root = str(tmp_path / "data")
+        give_prefect_database(tmp_path / "data" / "prefect")
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "--root", root, "watch", *map(str, options)],
             env=environment(tmp_path / "prefect", PYTHONUNBUFFERED="1"),
