@@ -230,7 +230,8 @@ def test_a_broken_checkpoint_can_be_left_out_by_name_and_the_report_says_so(work
         assert done.returncode == 0
 
 
-def test_commands_name_a_checkpoint_that_was_cut_after_it_was_measured(workplace, root):
+def test_commands_name_a_checkpoint_that_was_cut_after_it_was_measured(workplace, root, finished):
+    shutil.copytree(checkpoints_of(finished) / STEPS[20], workplace / "checkpoints" / STEPS[20])
     study_flow(load_study(workplace / "mine.yaml"))
     weights = workplace / "checkpoints" / STEPS[10] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
