@@ -127,7 +127,8 @@ def _missing_bytes(file: Path) -> Iterator[str]:
     if expected is None:
         yield f"{file.name} has no complete header ({size:,} bytes)"
     elif size != expected:
-        yield f"{file.name} is cut short ({size:,} of {expected:,} bytes)"
+        what = "is cut short" if size < expected else "is longer than its header says"
+        yield f"{file.name} {what} ({size:,} of {expected:,} bytes)"
 
 
 def safetensors_size(file: Path) -> int | None:

@@ -53,9 +53,10 @@ def test_no_prefix_of_the_weights_passes(checkpoint):
     rng = random.Random(0)
     for length in [0, 1, 7, 8, 9, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(30))]:
         file.write_bytes(whole[:length])
-        assert "model.safetensors is cut short" in why_incomplete(checkpoint), length
+        why = why_incomplete(checkpoint)
+        assert why.startswith(("model.safetensors is cut short", "model.safetensors has no c")), why
     file.write_bytes(whole + b"\0")
-    assert "bytes" in why_incomplete(checkpoint)
+    assert "is longer than its header says" in why_incomplete(checkpoint)
 
 
 @pytest.mark.parametrize(
