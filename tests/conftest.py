@@ -26,6 +26,8 @@ os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+# A server of Prefect's own, which some tests get by the way, has 20 seconds otherwise.
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 # huggingface_hub and datasets copy these into constants when they are imported, and worker
