@@ -28,6 +28,7 @@ def run_and_leave(command: Callable[[], Any]) -> None:
 
 def _leave(exit_code: list[Any]) -> None:
     code = exit_code[0]
+    logging.shutdown()  # whose own handler was registered before
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -155,26 +155,27 @@ def test_a_data_folder_whose_path_is_a_pattern_is_refused(name, tmp_path, strang
     assert "--root" in done.stderr
 
 
-def test_the_process_ends_with_its_work(finished, strange):
+def test_the_process_ends_with_its_work(strange):
     """Exit handlers are the last thing that happens; the interpreter is not taken down."""
     code = (
-        "import atexit, sys, time, os; from flows import cli\n"
-        "class Slow:\n"
+        "import atexit, os, sys; from flows.process import run_and_leave\n"
+        "class Kept:\n"
         "    def __del__(self): os.write(1, b'taken down')\n"
-        "kept = Slow(); atexit.register(lambda: print('handlers run'))\n"
-        "sys.argv = ['grokpath', 'report', 'smoke']; cli.main()"
+        "kept = Kept()\n"
+        "def command():\n"
+        "    atexit.register(lambda: print('handlers run'))\n"
+        "    sys.exit(3)\n"
+        "run_and_leave(command)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=strange,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "GROKPATH_ROOT": str(finished)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "handlers run" in done.stdout
-    assert "taken down" not in done.stdout
+    assert (done.returncode, done.stdout, done.stderr) == (3, "handlers run\n", "")
 
 
 @pytest.mark.parametrize(("study", "code"), [("nothing", 2), ("nano", 3)])
