@@ -155,7 +155,7 @@ def test_a_data_folder_whose_path_is_a_pattern_is_refused(name, tmp_path, strang
     assert "--root" in done.stderr
 
 
-def test_the_process_ends_with_its_work(strange):
+def test_the_process_ends_with_its_work(tmp_path):
     """Exit handlers are the last thing that happens; the interpreter is not taken down."""
     code = (
         "import atexit, os, sys; from flows.process import run_and_leave\n"
@@ -169,7 +169,7 @@ def test_the_process_ends_with_its_work(strange):
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=strange,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
