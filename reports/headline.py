@@ -48,9 +48,8 @@ def headline(evidence: Evidence) -> str:
     claiming = {monitor for monitor in tested if evidence.directions.get(monitor, 0)}
     if not claiming:
         return f"{rises} None of the measures held against it claims a direction."
-    among = (
-        f"Of {_counted(len(tested), 'measure')} tested, {len(claiming)} with a claimed direction"
-    )
+    num_tested = _counted(len(tested), "measure")
+    among = f"Of {num_tested} tested, {len(claiming)} shown here with a claimed direction"
     return " ".join([rises, *_verdict(evidence, among)])
 
 

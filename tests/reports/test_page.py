@@ -190,7 +190,9 @@ class TestNumbers:
         assert shown == {(r["series"], r["step"], float(f"{r['value']:.6g}")) for r in stored}
 
     def test_the_findings_follow_from_the_rows(self, page):
-        assert "Of 3 measures tested, 3 with a claimed direction: following" in page.words
+        assert (
+            "Of 3 measures tested, 3 shown here with a claimed direction: following" in page.words
+        )
         assert "in these two runs: pathway distance (Math)." in page.words
         assert "Yes in 1 of 2 domains: Math (ρ\u00a0−0.75, p\u00a0=\u00a00.012)." in page.text
         assert "Differs in 1 of 2 domains: Math." in page.words

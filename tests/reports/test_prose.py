@@ -93,7 +93,7 @@ def test_a_measure_without_a_claim_follows_nothing():
     both = [monitor(), monitor("entropy", 0)]
     rows = [row_of(p=0.5, holm=1.0), row_of(name="entropy")]
     text = headline(evidence(rows, [compared(name="entropy")], monitors=both))
-    assert "Of 2 measures tested, 1 with a claimed direction: none both follows" in text
+    assert "Of 2 measures tested, 1 shown here with a claimed direction: none both follows" in text
     assert text.endswith("differs from the control in the same domain.")
 
 
@@ -105,7 +105,7 @@ def test_a_measure_without_a_claim_follows_nothing():
         (
             [row_of()],
             [compared()],
-            "Of 1 measure tested, 1 with a claimed direction: following accuracy",
+            "Of 1 measure tested, 1 shown here with a claimed direction: following accuracy",
         ),
         ([row_of()], [compared()], "in these two runs: distance (Math)."),
         ([row_of()], [compared("code")], "Only following: distance (Math)."),
@@ -152,7 +152,7 @@ def test_headline_stays_short_with_many_findings(num_domains):
     text = headline(
         evidence(following + echoes, apart, monitors=monitors, risen=risen, names=names)
     )
-    assert f"Accuracy rises in all {num_domains} domains. Of 12 measures tested, 12 with" in text
+    assert f"Accuracy rises in all {num_domains} domains. Of 12 measures tested, 12 shown" in text
     each = "6 monitors in each of 4 domains" if num_domains == 4 else "6 monitors in all 9 domains"
     assert f"Only following: {each}." in text
     few = "6 monitors in each of 3 domains, 5 in Domain 1 (a long title)"
