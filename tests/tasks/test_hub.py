@@ -18,6 +18,7 @@ from tasks.hub import (
     pin_data_set,
     pin_revision,
     tell_moved,
+    without_skipped,
 )
 from tasks.plan import planning
 from tests.published import branch_name, publish_model
@@ -155,3 +156,14 @@ def test_revisions_of_two_models_are_refused(hub, root, tmp_path):
     with pytest.raises(ValueError, match=rf"tokenizer of {branch_name(20)} is not that of .*norm"):
         hub_checkpoints(wanted, pin(10, 20))
     assert not [one for one in hub.asked("safetensors") if one.path.endswith(".safetensors")]
+
+
+def test_steps_that_a_study_skips_are_left_out_by_name():
+    source = HubSource(repository="tiny/moe", prefix="stage1-", skip_steps=(20,))
+    names = {"stage1-step10-tokens1K": "a", "stage1-step20-tokens2K": "b", "main": None}
+    kept, left_out = without_skipped("main", source, names)
+    assert kept == {"stage1-step10-tokens1K": "a", "main": None}
+    assert [(one.revision, one.step, one.settled) for one in left_out] == [
+        ("stage1-step20-tokens2K", 20, True)
+    ]
+    assert without_skipped("main", HubSource(repository="tiny/moe"), names) == (names, [])
