@@ -10,10 +10,10 @@ STUDY ?= nano
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 4 ] && echo $$((n + 1)) || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study up up-postgres test check fix docs bench clean
+.PHONY: help setup study up up-postgres test test-acceptance check fix docs bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv with the tested versions
 
@@ -26,15 +26,20 @@ up: $(READY) ## start Prefect, MLflow and a worker here; Ctrl-C ends them
 up-postgres: $(READY) ## the same with both servers' data in a PostgreSQL of their own
 	@$(BIN)/grokpath up --postgres
 
-test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## run the tests that a change is likely to break
+	@$(TEST) -m "not acceptance"
+
+test-acceptance: $(READY) ## run the others: real servers, browsers, killed processes, whole studies
+	@$(TEST) -m acceptance
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-fix: $(READY) ## format, and mend what the linter can
+fix: $(READY) ## format, and fix what the linter can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -50,26 +50,33 @@ os.environ |= {
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 
-LONGEST = (
+ACCEPTANCE = (
     "operate/",
     "flows/test_production.py",
     "cluster/",
     "flows/test_watch.py",
+    "flows/test_first_run.py",
     "flows/test_stopping.py",
     "flows/test_local.py",
     "deployments/",
-    "flows/",
+    "flows/test_run_page.py",
+    "flows/test_shown.py",
+    "reports/test_browser.py",
+    "store/test_mlflow_pages.py",
 )
-"""These take minutes: one process would still be at them when the others are done."""
+"""The second tier, longest first: real servers, browsers, killed processes, whole studies."""
 
 
 def pytest_collection_modifyitems(items):
-    """Longest files first; the order inside a file stays."""
-    place = {name: number for number, name in enumerate(LONGEST)}
+    """Mark the second tier, and put what takes longest first; the order inside a file stays."""
+    first = (*ACCEPTANCE, "flows/")  # one process would still be at them when the others are done
+    place = {name: number for number, name in enumerate(first)}
 
     def rank(item):
         path = item.path.relative_to(Path(__file__).parent).as_posix()
-        return min((place[name] for name in LONGEST if path.startswith(name)), default=len(place))
+        if path.startswith(ACCEPTANCE):
+            item.add_marker("acceptance")
+        return min((place[name] for name in first if path.startswith(name)), default=len(place))
 
     items.sort(key=rank)
 

@@ -9,7 +9,10 @@ import yaml
 from studies.load import load_study
 
 HOUSE = Path(__file__).parent.parent
-PAGES = [HOUSE / "README.md", HOUSE / "CHANGELOG.md", *sorted((HOUSE / "docs").rglob("*.md"))]
+PAGES = [
+    *(HOUSE / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((HOUSE / "docs").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(HOUSE).as_posix())
@@ -27,7 +30,7 @@ def test_files_named_in_the_readme_exist():
 
 def test_the_example_study_loads(tmp_path):
     text = (HOUSE / "README.md").read_text()
-    example, _ = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "benchmarks").mkdir()

@@ -1,4 +1,3 @@
-import time
 from dataclasses import fields
 
 import numpy as np
