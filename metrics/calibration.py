@@ -10,13 +10,23 @@ Shapes: T checkpoints.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
+from scipy.stats import norm
 
 from metrics.correlations import holm
 from metrics.detrended import detrended_test
+from metrics.matching import matched_test
 from metrics.resampling import permutation_test
-from metrics.simulated import PairMaker, Series, counted, null_settings, sharing
+from metrics.simulated import (
+    PairMaker,
+    Series,
+    counted,
+    null_settings,
+    sharing,
+    unrelated_recipe,
+)
 
 PValue = Callable[[Series, Series, Series, int], float | None]
 """(x, y, steps, seed) -> p-value, or None where the test abstains."""
@@ -32,6 +42,10 @@ NANO_STEPS = (
     2400,
 )
 """The checkpoints of the nano study: uneven, 35 of them."""
+
+
+LEADERBOARD_STEPS = (*range(0, 601, 50), *range(700, 1001, 100), *range(1200, 2401, 200))
+"""The checkpoints of the leaderboard's trainings: uneven, 24 of them."""
 
 
 def even_steps(num_checkpoints: int) -> tuple[int, ...]:
@@ -277,6 +291,77 @@ def familywise(
                 )
             )
     return rows
+
+
+@dataclass(frozen=True)
+class FollowRow:
+    """How often unrelated trainings are taken for following: shares of studies with p <= 0.05.
+
+    Attributes
+    ----------
+    family, noise : str
+        The curves that all trainings of a recipe share, and the size of their own noise.
+    single : float
+        Of the verdict test of single trainings.
+    added_up : float
+        Of the signed z of all trainings of a study, added up (Stouffer).
+    matched : float
+        Of ``metrics.matching.matched_test``, which the leaderboard uses.
+    """
+
+    family: str
+    noise: str
+    single: float
+    added_up: float
+    matched: float
+
+
+def follow_rates(
+    *,
+    num_studies: int,
+    seed: int,
+    families: Sequence[str] = ("saturating exponential", "logistic", "power law"),
+    sizes: Sequence[float] = (0.01, 0.03),
+    num_recipes: int = 3,
+    num_trainings: int = 4,
+) -> list[FollowRow]:
+    """Measure the leaderboard's test of following on trainings that share their recipe's curves.
+
+    A study has `num_recipes` recipes of `num_trainings` each, one domain, and the 24 uneven
+    checkpoints of the leaderboard's studies.
+    """
+    steps_T = np.array(LEADERBOARD_STEPS, dtype=np.float64)
+    recipes = [f"{r}" for r in range(num_recipes) for _ in range(num_trainings)]
+    rows = []
+    for number, (family, size) in enumerate(product(families, sizes)):
+        rng = np.random.default_rng([seed, 3000 + number])
+        single, added_up, matched = [], [], []
+        for _ in range(num_studies):
+            pairs = [
+                pair
+                for _ in range(num_recipes)
+                for pair in unrelated_recipe(family, steps_T, rng, size=size, num=num_trainings)
+            ]
+            z_JJ = np.full((len(pairs), len(pairs)), np.nan)
+            for i, j in product(range(len(pairs)), repeat=2):
+                if recipes[i] == recipes[j]:
+                    z_JJ[i, j] = _signed_z(pairs[i][0], pairs[j][1], steps_T)
+            own_J = np.diag(z_JJ)
+            single += list(2 * norm.sf(np.abs(own_J)) <= LEVEL)
+            added_up.append(2 * norm.sf(abs(own_J.sum()) / np.sqrt(len(pairs))) <= LEVEL)
+            test = matched_test(z_JJ, recipes)
+            assert test is not None
+            matched.append(test.p_value <= LEVEL)
+        rates = (float(np.mean(one)) for one in (single, added_up, matched))
+        rows.append(FollowRow(family, f"{size:g}", *rates))
+    return rows
+
+
+def _signed_z(x_T: Series, y_T: Series, steps_T: Series) -> float:
+    test = detrended_test(x_T, y_T, steps_T, seed=0, num_permutations=199)
+    if test.p_value is None or test.statistic_spearman is None:
+        return 0.0
+    return float(np.sign(test.statistic_spearman) * norm.isf(test.p_value / 2))
 
 
 def _finer_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:

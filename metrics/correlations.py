@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from metrics.detrended import check_series, detrended_test
-from metrics.resampling import bootstrap_interval, pearson, permutation_test
+from metrics.resampling import bootstrap_interval, pearson, permutation_test, unit_centred
 
 MIN_CHECKPOINTS = 4
 """Fewer points never make a correlation; the onset of a rise leaves at least so many."""
@@ -216,14 +216,15 @@ def correlate(
     slope = r * float(accuracy_T.std()) / float(monitor_T.std())
     missing = ["no bootstrap interval: most resamples are constant"] if interval is None else []
     missing += ["no partial correlation: a series is a line in log step"] if partial is None else []
+    missing += ["without one checkpoint a series is constant"] if left_out is None else []
     return CorrelationResult(
         num_checkpoints=num_checkpoints,
         pearson=r,
         spearman=pearson(rankdata(monitor_T), rankdata(accuracy_T)),
         pearson_low=interval[0] if interval else None,
         pearson_high=interval[1] if interval else None,
-        pearson_loo_low=min(left_out),
-        pearson_loo_high=max(left_out),
+        pearson_loo_low=None if left_out is None else min(left_out),
+        pearson_loo_high=None if left_out is None else max(left_out),
         pearson_p=permuted.p_value,
         smallest_p=permuted.smallest_p,
         partial_pearson=partial,
@@ -282,11 +283,14 @@ def _why_not(monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]) ->
     return ""
 
 
-def _leave_one_out(monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]) -> list[float]:
-    """Pearson correlation without each of the checkpoints in turn."""
-    return [
-        pearson(np.delete(monitor_T, at), np.delete(accuracy_T, at)) for at in range(len(monitor_T))
-    ]
+def _leave_one_out(
+    monitor_T: NDArray[np.float64], accuracy_T: NDArray[np.float64]
+) -> list[float] | None:
+    """Pearson correlation without each checkpoint in turn; None if nothing varies without one."""
+    pairs = [(np.delete(monitor_T, at), np.delete(accuracy_T, at)) for at in range(len(monitor_T))]
+    if not all(unit_centred(one_T).any() for pair in pairs for one_T in pair):
+        return None
+    return [pearson(*pair) for pair in pairs]
 
 
 def _partial_pearson(

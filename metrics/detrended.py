@@ -36,7 +36,7 @@ class DetrendedTest:
     statistic_pearson, statistic_spearman : float or None
         Correlation of the detrended differences at `lag` (at 0 where that is None), of their
         values and of their ranks, in [-1, 1]; None where it cannot be had. The p-value belongs to
-        the Spearman statistic.
+        the largest over all lags, of ranks.
     lag : int or None
         Where the two agree best, from -2 to 2 checkpoints; positive where the first series, the
         monitor, leads. None when the test abstains, and where no lag stands out: p is 1 then.

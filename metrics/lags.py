@@ -127,7 +127,7 @@ def lag_test(
         return LagTest(None, 1.0, smallest)
     num_extreme = int(np.sum(resampled_M >= observed - _TIE))
     p = num_extreme / len(resampled_M) if exact else (num_extreme + 1) / (num_permutations + 1)
-    return LagTest(int(_LAGS[best_M[0]]), p, smallest)
+    return LagTest(int(_LAGS[best_M[0]]), max(p, smallest), smallest)
 
 
 def lagged(

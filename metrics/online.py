@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metrics.leaderboard import risen_cases
 from metrics.measure import Measure
+from metrics.rise import risen_cases
 from metrics.separation import noise_scale
 
 NOISE_MULTIPLE = 4.0
@@ -132,7 +132,7 @@ def calls(
 def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int:
     """First step at which accuracy has made half of its rise, from its first value to its last.
 
-    Means something only where accuracy rises (:func:`metrics.leaderboard.risen_cases`).
+    Means something only where accuracy rises (:func:`metrics.rise.risen_cases`).
 
     >>> accuracy_step(np.array([0.0, 0.1, 0.6, 0.9]), np.array([0, 10, 20, 30]))
     20

@@ -159,7 +159,7 @@ MEASURES = (
         None,
         -1,
         "paper",
-        "arXiv 2506.21551, sec. 4.3",
+        "ours: falls as models get better; arXiv 2506.21551, sec. 4.3, finds no tracking",
         "mean loss of the probe samples",
     ),
     Measure(
@@ -170,7 +170,7 @@ MEASURES = (
         None,
         -1,
         "paper",
-        "arXiv 2506.21551, sec. 4.3",
+        "ours: falls as models get better; arXiv 2506.21551, sec. 4.3, finds no tracking",
         "mean of the training loss over the last checkpoints",
     ),
     Measure(
@@ -181,7 +181,7 @@ MEASURES = (
         None,
         -1,
         "paper",
-        "arXiv 2506.21551, sec. 4.3",
+        "ours: falls as models get better; arXiv 2506.21551, sec. 4.3, finds no tracking",
         "mean loss of held-out samples",
     ),
     Measure(

@@ -1,9 +1,9 @@
 """Power of the verdict test for the study at hand: would it see a perfect monitor?
 
-The tables of docs/statistics.md are for curves that nobody measured. What a study can show hangs on
-its own checkpoints, documents and wobble, so the power printed with it is simulated from these.
+The tables of docs/statistics.md are for curves that nobody measured. What a study can show depends
+on its own checkpoints, documents and wobble, so the power printed with it is simulated from these.
 
-Shapes: T checkpoints.
+Shapes: N benchmark documents, T checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrics.detrended import MIN_CHECKPOINTS, check_series, detrended_test
 from metrics.monitors import ACCURACY, MONITORS, curve, onset
-from metrics.simulated import perfect_pair
 
 NUM_SIMULATIONS = 200
 NUM_PERMUTATIONS = 199
@@ -36,6 +35,8 @@ class Power:
     wobble : float or None
         Standard deviation of the true accuracy around its trend, counting noise taken off, in
         accuracy units; None with too few checkpoints to tell.
+    counting_noise : float or None
+        Standard deviation that single documents add at each checkpoint, in accuracy units.
     power : float
         Share of simulated runs with p <= level, in [0, 1].
     corrected_power : float
@@ -45,15 +46,15 @@ class Power:
 
     num_checkpoints: int
     wobble: float | None
+    counting_noise: float | None
     power: float
     corrected_power: float
 
 
 def power_at(
-    accuracy_T: ArrayLike,
+    values_NT: ArrayLike,
     steps_T: ArrayLike,
     *,
-    num_documents: int,
     level: float = 0.05,
     num_tests: int = 1,
     seed: int = 0,
@@ -63,12 +64,11 @@ def power_at(
 
     Parameters
     ----------
-    accuracy_T : array of shape (T,)
-        Measured accuracy from its onset on, in [0, 1].
+    values_NT : array of shape (N, T)
+        The metric of each benchmark document at each checkpoint from the onset of accuracy's rise
+        on, in [0, 1]; accuracy is its mean over documents.
     steps_T : array of shape (T,)
         Training steps, strictly increasing.
-    num_documents : int
-        Benchmark documents that the accuracy is counted on.
     level : float
         Level of the verdict.
     num_tests : int
@@ -85,61 +85,76 @@ def power_at(
     Raises
     ------
     ValueError
-        If an accuracy lies outside [0, 1], there is no document, or the steps do not increase.
+        If a value lies outside [0, 1], there is no document, or the steps do not increase.
 
     Notes
     -----
-    The perfect monitor equals the true accuracy, without counting noise: no real one does better.
-    The true accuracy is a polynomial of degree 4 in the index fitted to the measured one, plus
-    independent normal fluctuations (the wobble); the accuracy of a simulated run is a binomial
-    share of `num_documents`. The wobble's variance is that of the second differences of what the
-    polynomial leaves, over 6, less the mean p (1 - p) / num_documents of counting. Where nothing
-    is left, the monitor is as smooth as its trend, the test abstains, and the power is 0. Few
-    checkpoints give a rough wobble: read the power to a digit.
+    The perfect monitor equals the true accuracy, over all documents that could be asked. It is a
+    polynomial of degree 4 in the index fitted to the measured one, plus independent normal
+    fluctuations (the wobble). What single documents add to them is independent normal noise, the
+    counting noise: documents that are asked at every checkpoint and decided add none, so it is the
+    variance between documents of their second differences, over 6 N, and not p (1 - p) / N. The
+    wobble's variance is that of the second differences of what the polynomial leaves of accuracy,
+    over 6, less the counting noise's. Where nothing is left, the monitor is as smooth as its trend,
+    the test abstains, and the power is 0. Few checkpoints give a rough wobble: read the power to a
+    digit. A monitor that knew which documents were asked could do better.
 
     Examples
     --------
-    >>> steps = np.arange(35)
-    >>> accuracy = 0.5 + 0.05 * np.random.default_rng(0).normal(size=35)
-    >>> power_at(accuracy, steps, num_documents=2000).power > 0.9
+    >>> rng = np.random.default_rng(0)
+    >>> accuracy = 0.5 + 0.05 * rng.normal(size=35)
+    >>> power_at(rng.uniform(size=(2000, 1)) < accuracy, np.arange(35)).power > 0.9
     True
     """
-    accuracy_T, _ = check_series(accuracy_T, accuracy_T, steps_T)
-    if num_documents < 1 or not (accuracy_T.min() >= 0 and accuracy_T.max() <= 1):
+    values_NT = np.asarray(values_NT, dtype=np.float64)
+    if values_NT.ndim != 2 or not values_NT.size or not _are_shares(values_NT):
         raise ValueError(
-            f"accuracy from {accuracy_T.min():g} to {accuracy_T.max():g} on {num_documents} "
-            "documents; expected shares in [0, 1] of at least 1 document"
+            f"values of shape {values_NT.shape}; expected documents by checkpoints, in [0, 1]"
         )
+    accuracy_T, _ = check_series(values_NT.mean(axis=0), values_NT.mean(axis=0), steps_T)
     num_checkpoints = len(accuracy_T)
     if num_checkpoints < MIN_CHECKPOINTS:
-        return Power(num_checkpoints, None, 0.0, 0.0)
+        return Power(num_checkpoints, None, None, 0.0, 0.0)
     trend_T = _trend(accuracy_T)
-    wobble = _wobble(accuracy_T, trend_T, num_documents)
+    noise = counting_noise(values_NT)
+    wobble = _wobble(accuracy_T - trend_T, noise)
     rng = np.random.default_rng(seed)
     # Enough resamples for a p-value below the corrected level.
     num_permutations = max(NUM_PERMUTATIONS, int(np.ceil(2 * num_tests / level)))
     p_values = []
     for number in range(num_simulations):
-        monitor_T, measured_T = perfect_pair(
-            trend_T, rng, wobble=wobble, num_documents=num_documents
-        )
+        true_T = trend_T + wobble * rng.normal(size=num_checkpoints)
+        measured_T = true_T + noise * rng.normal(size=num_checkpoints)
         test = detrended_test(
-            monitor_T, measured_T, steps_T, seed=number, num_permutations=num_permutations
+            true_T, measured_T, steps_T, seed=number, num_permutations=num_permutations
         )
         p_values.append(1.0 if test.p_value is None else test.p_value)
     return Power(
         num_checkpoints=num_checkpoints,
         wobble=wobble,
+        counting_noise=noise,
         power=float(np.mean(np.array(p_values) <= level)),
         corrected_power=float(np.mean(np.array(p_values) <= level / num_tests)),
     )
 
 
+def counting_noise(values_NT: NDArray[np.float64]) -> float:
+    """Standard deviation that single documents add to accuracy at each checkpoint.
+
+    Differences from one checkpoint to the next that documents do not share, as independent noise:
+    its second differences have six times its variance.
+    """
+    if len(values_NT) < 2:
+        return 0.0
+    between = np.diff(values_NT, n=2, axis=1).var(axis=0, ddof=1)
+    return float(np.sqrt(between.mean() / (6 * len(values_NT))))
+
+
 def power_rows(
-    curves: pd.DataFrame,
     correlations: Sequence[Mapping[str, Any]],
+    curves: pd.DataFrame,
     controls: Mapping[str, list[str]],
-    num_documents: Mapping[tuple[str, str], int],
+    documents: Mapping[tuple[str, str], pd.DataFrame],
     *,
     significance: float,
     seed: int,
@@ -148,18 +163,19 @@ def power_rows(
 
     Parameters
     ----------
-    curves, controls
-        As in :func:`metrics.monitors.judge`.
     correlations
         Rows of the table of this name; they say how many tests share a correction.
-    num_documents
-        Documents that the accuracy is counted on, by (series, domain).
+    curves, controls
+        As in :func:`metrics.monitors.judge`.
+    documents
+        The metric of every document that accuracy is counted on, by (series, domain): documents
+        down, steps across.
     significance, seed
         Level of the verdict, and seed of the simulations.
     """
     paper = {monitor.measure for monitor in MONITORS if monitor.family == "paper"}
     rows = []
-    for (series, domain), documents in num_documents.items():
+    for (series, domain), values in documents.items():
         accuracy = curve(curves, series, domain, ACCURACY).dropna()
         if series not in controls or accuracy.empty:
             continue
@@ -170,11 +186,10 @@ def power_rows(
             and row["difference_p"] is not None
             for row in correlations
         )
-        used = accuracy.iloc[onset(curves, controls[series], series, domain) :]
+        used = accuracy.index[onset(curves, controls[series], series, domain) :]
         found = power_at(
+            values[used].to_numpy(),
             used.to_numpy(),
-            used.index.to_numpy(),
-            num_documents=documents,
             level=significance,
             num_tests=max(num_tests, 1),
             seed=seed,
@@ -184,8 +199,9 @@ def power_rows(
                 "series": series,
                 "domain": domain,
                 "num_checkpoints": found.num_checkpoints,
-                "num_documents": documents,
+                "num_documents": len(values),
                 "wobble": found.wobble,
+                "counting_noise": found.counting_noise,
                 "power": found.power,
                 "num_tests": num_tests,
                 "corrected_power": found.corrected_power,
@@ -194,15 +210,16 @@ def power_rows(
     return rows
 
 
+def _are_shares(values_NT: NDArray[np.float64]) -> bool:
+    return bool(values_NT.min() >= 0 and values_NT.max() <= 1)
+
+
 def _trend(accuracy_T: NDArray[np.float64]) -> NDArray[np.float64]:
     index_T = np.linspace(-1, 1, len(accuracy_T))
     basis, _ = np.linalg.qr(np.vander(index_T, TREND_DEGREE + 1))
-    return np.clip(basis @ (basis.T @ accuracy_T), 0, 1)
+    return basis @ (basis.T @ accuracy_T)
 
 
-def _wobble(
-    accuracy_T: NDArray[np.float64], trend_T: NDArray[np.float64], num_documents: int
-) -> float:
-    measured = float(np.mean(np.diff(accuracy_T - trend_T, n=2) ** 2)) / 6
-    counting = float(np.mean(trend_T * (1 - trend_T))) / num_documents
-    return float(np.sqrt(max(measured - counting, 0.0)))
+def _wobble(rest_T: NDArray[np.float64], noise: float) -> float:
+    measured = float(np.mean(np.diff(rest_T, n=2) ** 2)) / 6
+    return float(np.sqrt(max(measured - noise**2, 0.0)))

@@ -225,19 +225,25 @@ def false_positive_rates(
     rng = np.random.default_rng(seed)
     index_T = np.arange(num_checkpoints) / num_checkpoints
     shared_T = 10 * (1 - np.exp(-index_T / 0.25))
-    for family, autocorrelation, common_T in (
-        ("white noise", 0.0, 0.0),
-        ("AR(1), 0.5", 0.5, 0.0),
-        ("AR(1), 0.7", 0.7, 0.0),
-        ("AR(1), 0.9", 0.9, 0.0),
-        ("random walk", 1.0, 0.0),
-        ("the same change in both, white noise", 0.0, shared_T),
-        ("the same change in both, AR(1), 0.7", 0.7, shared_T),
+    even_T = np.ones(num_checkpoints)
+    first_T = np.where(np.arange(num_checkpoints) < END_WINDOW, 4.0, 1.0)
+    falling_T = np.exp(-3 * np.linspace(0, 1, num_checkpoints))
+    for family, autocorrelation, common_T, size_T in (
+        ("white noise", 0.0, 0.0, even_T),
+        ("AR(1), 0.5", 0.5, 0.0, even_T),
+        ("AR(1), 0.7", 0.7, 0.0, even_T),
+        ("AR(1), 0.9", 0.9, 0.0, even_T),
+        ("random walk", 1.0, 0.0, even_T),
+        ("the same change in both, white noise", 0.0, shared_T, even_T),
+        ("the same change in both, AR(1), 0.7", 0.7, shared_T, even_T),
+        ("white noise, 4 times as large at the first three", 0.0, 0.0, first_T),
+        ("white noise that falls to a twentieth", 0.0, 0.0, falling_T),
     ):
         found = 0
         for _ in range(num_pairs):
             main_T, control_T = (
-                common_T + _autoregressive(num_checkpoints, autocorrelation, rng) for _ in range(2)
+                common_T + size_T * _autoregressive(num_checkpoints, autocorrelation, rng)
+                for _ in range(2)
             )
             change, error = change_with_error(main_T - control_T)
             found += abs(change) > MIN_ERRORS * error

@@ -194,22 +194,30 @@ def sharing(
     return curves[0] + size * x_T, curves[1] + size * y_T
 
 
+def unrelated_recipe(
+    curve_name: str, steps_T: Series, rng: np.random.Generator, *, size: float, num: int
+) -> list[tuple[Series, Series]]:
+    """Draw `num` trainings of a recipe: the same two curves in all, and noise of their own."""
+    monitor_T, accuracy_T = (_unit_range(_CURVES[curve_name], steps_T, rng) for _ in range(2))
+    return [
+        (
+            monitor_T + size * _white(steps_T, rng),
+            accuracy_T + size * _white(steps_T, rng),
+        )
+        for _ in range(num)
+    ]
+
+
 def counted(
     steps_T: Series, rng: np.random.Generator, *, size: float, num_documents: int
 ) -> tuple[Series, Series]:
     """Draw a perfect monitor and accuracy: the true accuracy, and what documents show of it.
 
-    The true accuracy saturates between 0.1 and 0.9 and wobbles by `size` of that range.
+    The true accuracy saturates between 0.1 and 0.9 and wobbles by `size` of that range. Documents
+    are drawn anew at each checkpoint; the same ones, as benchmarks ask them, leave less noise.
     """
-    true_T = 0.1 + 0.8 * _unit_range(_saturating, steps_T, rng)
-    return perfect_pair(true_T, rng, wobble=0.8 * size, num_documents=num_documents)
-
-
-def perfect_pair(
-    trend_T: Series, rng: np.random.Generator, *, wobble: float, num_documents: int
-) -> tuple[Series, Series]:
-    """Draw true accuracies around a trend, and the shares of documents that they answer."""
-    true_T = np.clip(trend_T + wobble * rng.normal(size=len(trend_T)), 0, 1)
+    trend_T = 0.1 + 0.8 * _unit_range(_saturating, steps_T, rng)
+    true_T = np.clip(trend_T + 0.8 * size * rng.normal(size=len(trend_T)), 0, 1)
     return true_T, rng.binomial(num_documents, true_T) / num_documents
 
 

@@ -174,16 +174,19 @@ order by domains.position, series.position, m.title""",
         name="leaderboard",
         section="leaderboard",
         title="The leaderboard",
-        caption="“Follows” counts the cases in which the detrended test has the sign of the whole, "
-        "of those in which it does not abstain; “p ≤ 0.05” how many of these are significant one "
-        "by one, where chance alone gives one in twenty. z and p combine them over trainings, "
-        "corrected for all measures. “Differs” counts the cases in which the change differs "
-        "from that in the control by more than three standard errors, and how many go the other "
-        "way; “gap” is the median of that difference in standard errors; its corrected p flips "
-        "whole trainings and so holds their spread, which needs six or more. A pass needs both "
-        "parts, with one sign.",
-        sql="""select position, title, l.family, num_cases, num_agreeing || ' of ' || num_tested as
-  follows, num_significant, combined_z, combined_p, holm_p,
+        caption="“Signs” counts the cases in which the detrended test finds the measure moving "
+        "with accuracy, against it, and at no lag that stands out; “p ≤ 0.05” how many are "
+        "significant one by one, where chance alone gives at most one in twenty. “Own above "
+        "siblings” is how much larger the test's z is with a training's own accuracy than with "
+        "that of other trainings of its recipe; its corrected p reassigns them, and needs several "
+        "trainings of a recipe. “Differs” counts the cases in which the change differs from that "
+        "in the control by more than three standard errors, and how many go the other way; “gap” "
+        "is the median of that difference in standard errors; its corrected p flips whole "
+        "trainings and so holds their spread, which takes eleven for some forty measures. A pass "
+        "needs both parts, with one sign.",
+        sql="""select position, title, l.family, num_cases,
+  num_positive || ' / ' || num_negative || ' / ' || (num_tested - num_positive - num_negative)
+    as signs, num_significant, matched_excess, matched_p, holm_p,
   num_separating || ' of ' || num_with_control as apart, num_separating_otherwise,
   case separating_direction when 1 then 'rises' when -1 then 'falls' end as moves, control_holm_p,
   case l.expected_direction when 1 then 'rises' when -1 then 'falls' else 'none' end as claimed,
@@ -191,10 +194,10 @@ order by domains.position, series.position, m.title""",
 from leaderboard l join monitors using (monitor) order by position""",
         columns=(
             Column("title", "Measure"),
-            Column("follows", "Follows"),
+            Column("signs", "Signs + / − / none"),
             Column("num_significant", "p ≤ 0.05", "whole"),
-            Column("combined_z", "z", "2"),
-            Column("holm_p", "Corrected p", "p"),
+            Column("matched_excess", "Own above siblings", "2"),
+            Column("holm_p", "Its corrected p", "p"),
             Column("apart", "Differs from control"),
             Column("num_separating_otherwise", "Other way", "whole"),
             Column("median_graded", "Gap", "2"),

@@ -6,7 +6,7 @@ generalization, so it does not count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from reports.figures import Names, Row
@@ -82,6 +82,8 @@ class Evidence:
         Level of the verdicts, in (0, 1).
     power
         Rows of the table `power`.
+    controls
+        Controls of each main series.
     """
 
     monitors: Sequence[Row]
@@ -91,6 +93,7 @@ class Evidence:
     names: Names
     significance: float
     power: Sequence[Row] = ()
+    controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
     def directions(self) -> dict[str, int]:
@@ -98,11 +101,11 @@ class Evidence:
         return {row["monitor"]: row["expected_direction"] for row in self.monitors}
 
     @cached_property
-    def echoes(self) -> set[tuple[str, str]]:
-        """The (monitor, domain) that the test also finds in a control series, in either window."""
+    def echoes(self) -> set[tuple[str, str, str]]:
+        """The (series, monitor, domain) that the test finds in a control, in either window."""
         # Before correction, which is stricter with the main series: Holm's p is never smaller.
         return {
-            (row["monitor"], row["domain"])
+            (row["series"], row["monitor"], row["domain"])
             for row in self.correlations
             if self.names.roles.get(row["series"]) == "control"
             and row["difference_p"] is not None
@@ -126,16 +129,17 @@ class Evidence:
         -------
         str
             `follows`, `opposite` (against the claimed sign), `moves` (no sign is claimed), `echo`
-            (also found in a control), `hint` (only before Holm's correction), `no`, or `untested`
-            (the test abstains).
+            (also found in a control of its own), `hint` (only before Holm's correction), `no`, or
+            `untested` (the test abstains).
         """
-        # The test's p-value belongs to the rank correlation, so its sign is the one that counts.
+        # The test goes by ranks, so the sign of their correlation is the one that counts.
         p, rho = corrected_p(row), row["difference_spearman"]
         if row["difference_p"] is None or p is None or rho is None:
             return UNTESTED
         if p > self.significance:
             return HINT if row["difference_p"] <= self.significance else NO
-        if (row["monitor"], row["domain"]) in self.echoes:
+        its_controls = self.controls.get(row["series"], ())
+        if any((one, row["monitor"], row["domain"]) in self.echoes for one in its_controls):
             return ECHO
         direction = self.directions.get(row["monitor"], 0)
         if direction == 0:

@@ -12,6 +12,9 @@ from reports.words import listed
 # which there are only so many (metrics/detrended.py, metrics/lags.py).
 DRAWN_FROM, FLIPPED_FROM = 10, 12
 
+FINER = 20
+"""How many times more resamples a test near the level draws (metrics/monitors.py)."""
+
 ENOUGH_POWER = 0.8
 """Below this power the silence of a test says little."""
 
@@ -75,8 +78,7 @@ def _reach(evidence: Evidence) -> list[str]:
     sizes = [row["num_checkpoints"] for row in tested]
     drawn = [_is_drawn(row) for row in tested]
     floors = [row["difference_smallest_p"] for row in tested]
-    num_tests = max(Counter(row["series"] for row in tested).values())
-    corrected = min(1.0, max(floors) * num_tests)
+    num_tests, corrected = _corrected_floor(tested, evidence)
     reason = {
         (True, True): "set by the number of permutations drawn, not by that of checkpoints",
         (False, False): "set by the number of checkpoints",
@@ -89,10 +91,25 @@ def _reach(evidence: Evidence) -> list[str]:
     ]
     if corrected > evidence.significance:
         told.append(
-            f"Correction for {num_tests} tests turns that into {corrected:.2g}, so some tests "
+            f"Correction for the {num_tests} tests of a family turns that into {corrected:.2g}, so "
+            "some tests "
             f"cannot reach {evidence.significance:g} at all: their silence means nothing."
         )
     return told
+
+
+def _corrected_floor(tested: Sequence[Row], evidence: Evidence) -> tuple[int, float]:
+    """Where Holm's correction, within a family of measures, is hardest: its tests, smallest p."""
+    families = {row["monitor"]: row["family"] for row in evidence.monitors}
+    blocks: dict[tuple[str, str], list[float]] = {}
+    for row in tested:
+        floor: float = row["difference_smallest_p"]
+        # A test that comes near the level draws more (metrics/monitors.py): its floor is finer.
+        if _is_drawn(row) and row["difference_p"] > 2 * evidence.significance:
+            floor /= FINER
+        blocks.setdefault((row["series"], families.get(row["monitor"], "")), []).append(floor)
+    worst = max(blocks.values(), key=lambda floors: max(floors) * len(floors))
+    return len(worst), min(1.0, max(worst) * len(worst))
 
 
 def _is_drawn(row: Row) -> bool:
@@ -177,8 +194,9 @@ def _control(series: str, evidence: Evidence) -> list[str]:
     after = sum(row["holm_p"] is not None and row["holm_p"] <= level for row in tested)
     told = (
         f"In the control {name} the same test finds {raw} of {len(tested)} (monitor and domain) at "
-        f"p ≤ {level:g} before correction, {after} after; chance alone would give about "
-        f"{len(tested) * level:.0f} before."
+        f"p ≤ {level:g} before correction, {after} after; chance alone would give at most about "
+        f"{len(tested) * level:.0f} before. The monitors of a domain share one accuracy, so these "
+        "are not so many independent tests."
     )
     return [told + (" What it finds there does not count in the main series." if raw else "")]
 

@@ -262,7 +262,9 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     controls = {row["series"]: row["controls"] for row in read(CONTROLS_SQL)}
     risen = rising(glance, controls)
     told = [row for row in monitors if row["told"]]
-    evidence = Evidence(told, correlations, separation, risen, names, significance, read(POWER_SQL))
+    evidence = Evidence(
+        told, correlations, separation, risen, names, significance, read(POWER_SQL), controls
+    )
     return {
         "headline": headline(evidence),
         "findings": findings(evidence),

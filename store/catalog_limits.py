@@ -12,6 +12,7 @@ TABLES = (
             whole("num_checkpoints", "Checkpoints from the onset of the rise of accuracy on."),
             whole("num_documents", "Documents that the accuracy is counted on."),
             real("wobble", "Standard deviation around the trend beyond counting noise.", True),
+            real("counting_noise", "Standard deviation that single documents add.", True),
             real("power", "Share of simulated runs seen at the level, uncorrected, 0 to 1."),
             whole("num_tests", "Tests of the paper's monitors that share Holm's correction."),
             real("corrected_power", "The same share at the level over num_tests, 0 to 1."),

@@ -1,32 +1,51 @@
-"""How many benchmark documents an accuracy is counted on."""
+"""The benchmark documents that an accuracy is the mean of, at every checkpoint."""
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact
 from store.tables import SeriesArtifacts
 
+COLUMNS = ["domain", "benchmark", "document_id", "value"]
+
 
 def documents_of(
     series: Sequence[SeriesArtifacts], accuracy: Mapping[str, str | None]
-) -> dict[tuple[str, str], int]:
-    """Documents by (series, domain), without those that were left out.
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """Metric of each document by (series, domain): documents down, steps across, in [0, 1].
 
-    `accuracy` names the benchmark of each domain; one that was not scored is left out.
+    `accuracy` names the benchmark of each domain; one that was not scored is left out, and so are
+    documents that were removed because they look contaminated.
     """
-    return {
-        (one["name"], domain): number
-        for one in series
-        if one["generalization"] is not None
-        for domain, number in _scored(one["generalization"], accuracy).items()
-    }
+    found = {}
+    for one in series:
+        if one["generalization"] is None or one["contamination"] is None:
+            continue
+        removed = _removed(one["contamination"])
+        for domain, values in _scored(one["steps"], one["scores"], accuracy).items():
+            kept = values.loc[~values.index.isin(removed.get(accuracy[domain], ()))]
+            found[one["name"], domain] = kept
+    return found
 
 
-def _scored(generalization: Artifact, accuracy: Mapping[str, str | None]) -> dict[str, int]:
-    columns = ["benchmark", "num_documents"]
-    scores = pq.read_table(generalization.path / "clean_scores.parquet", columns=columns)
-    counts = {row["benchmark"]: row["num_documents"] for row in scores.to_pylist()}
-    return {
-        domain: counts[benchmark] for domain, benchmark in accuracy.items() if benchmark in counts
-    }
+def _scored(
+    steps: Sequence[int], scores: Sequence[Artifact], accuracy: Mapping[str, str | None]
+) -> dict[str, pd.DataFrame]:
+    by_domain: dict[str, dict[int, pd.Series]] = {}
+    for step, artifact in zip(steps, scores, strict=True):
+        file = artifact.path / "benchmark_documents.parquet"
+        for (domain, benchmark), rows in (
+            pq.read_table(file, columns=COLUMNS).to_pandas().groupby(["domain", "benchmark"])
+        ):
+            if accuracy.get(domain) == benchmark:
+                values = rows.set_index("document_id")["value"]
+                by_domain.setdefault(domain, {})[step] = values
+    return {domain: pd.DataFrame(values) for domain, values in by_domain.items()}
+
+
+def _removed(contamination: Artifact) -> dict[str, set[int]]:
+    rows = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
+    removed = rows[rows["removed"]].groupby("benchmark")["document_id"]
+    return {str(benchmark): set(ids) for benchmark, ids in removed}

@@ -242,7 +242,7 @@ def _clean_scores(
     return rows
 
 
-@step("monitors", version=6, run_name="monitors")
+@step("monitors", version=7, run_name="monitors")
 def judge_monitors(
     out: Path,
     *,
@@ -297,8 +297,8 @@ def judge_monitors(
         "monitors": monitor_rows(),
         "correlations": correlations,
         "power": power_rows(
-            curves,
             correlations,
+            curves,
             controls,
             documents_of(series, accuracy),  # type: ignore[arg-type]
             significance=analysis.significance,
@@ -309,7 +309,13 @@ def judge_monitors(
         "online": said,
         "lead_lag": leads,
         "leaderboard": leaderboard_rows(
-            curves, correlations, apart, controls, MONITORS, analysis.significance
+            curves,
+            correlations,
+            apart,
+            controls,
+            {one["name"]: one["variant"] or one["name"] for one in series},
+            MONITORS,
+            analysis.significance,
         ),
     }
     for name, rows in tables.items():

@@ -23,7 +23,7 @@ FIGURES = "figures"
 EMBEDDED = "embedded"
 
 
-@step("warehouse", version=3, run_name="warehouse")
+@step("warehouse", version=4, run_name="warehouse")
 def build_warehouse(
     out: Path,
     *,

@@ -9,7 +9,7 @@ from tasks.publish import WAREHOUSE
 from tasks.step import step
 
 
-@step("report", version=2, run_name="report")
+@step("report", version=3, run_name="report")
 def write_report(out: Path, *, warehouse: Artifact, runtime: Runtime) -> dict[str, Any]:
     """Write report.html (self-contained) and figures/ (PNG and SVG). Costs some ten seconds.
 

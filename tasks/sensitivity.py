@@ -17,7 +17,7 @@ from tasks.workers import report
 PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 
 
-@step("sensitivity", version=5, run_name="sensitivity")
+@step("sensitivity", version=6, run_name="sensitivity")
 def try_settings(
     out: Path,
     *,

@@ -1,7 +1,9 @@
 -- What it is worth that samples count as memorized: mean training and validation loss at the step by
--- which half of the samples memorized before the end are so. Memorized samples are known better than
--- held-out ones: is_memorized is false where none is memorized before the end or the training loss
--- there is above 90 % of the validation loss, null without validation samples.
+-- which half of the samples memorized before the end are so. Where training samples are memorized they
+-- are known better than held-out ones: is_memorized is false where none is memorized before the end or
+-- the mean training loss there is above 90 % of the mean validation loss, null without validation
+-- samples. accuracy_rise is what the last accuracy has above the first and above the largest of every
+-- control, null in controls; delay_means_something leaves the check of losses out where it is null.
 WITH ends AS (
     SELECT series, max(step) AS step
     FROM checkpoints
@@ -16,11 +18,37 @@ half AS (
     JOIN ends USING (series)
     GROUP BY memorization.series, memorization.domain
 ),
-rise AS (
-    SELECT series, domain, arg_max(value, step) - arg_min(value, step) AS accuracy_rise
+accuracy AS (
+    SELECT
+        series,
+        domain,
+        arg_min(value, step) AS first,
+        arg_max(value, step) AS last,
+        max(value) AS largest
     FROM curves
     WHERE monitor = 'accuracy' AND value IS NOT NULL
     GROUP BY series, domain
+),
+rise AS (
+    SELECT
+        mine.series,
+        mine.domain,
+        any_value(mine.last) - greatest(
+            any_value(mine.first),
+            coalesce(max(control.largest), any_value(mine.first))
+        ) AS accuracy_rise
+    FROM accuracy AS mine
+    JOIN series AS my USING (series)
+    LEFT JOIN series AS other
+        ON other.role = 'control'
+        AND (
+            other.control_for = mine.series
+            OR (other.control_for IS NULL AND my.role = 'main')
+        )
+    LEFT JOIN accuracy AS control
+        ON control.series = other.series AND control.domain = mine.domain
+    WHERE my.role <> 'control'
+    GROUP BY mine.series, mine.domain
 ),
 loss AS (
     SELECT

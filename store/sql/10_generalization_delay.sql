@@ -1,7 +1,7 @@
--- How long generalization lags behind memorization: the median step of each among the samples and
+-- How long generalization lags behind memorization: the (lower) median step of each among the samples and
 -- documents (headline benchmark) that got there before the final checkpoint, and the difference in
--- optimizer steps; null where nothing was memorized or accuracy does not rise (the view
--- memorization_evidence). Groups of the final step are left out: nothing comes after it that could
+-- optimizer steps; null in controls and where nothing was memorized or accuracy does not rise (the
+-- view memorization_evidence). Groups of the final step are left out: nothing comes after it that could
 -- speak against them.
 WITH ends AS (
     SELECT series, max(step) AS step
@@ -12,7 +12,7 @@ memorized AS (
     SELECT
         memorization.series,
         memorization.domain,
-        median(memorization_step) FILTER (memorization_step < ends.step) AS step,
+        quantile_disc(memorization_step, 0.5) FILTER (memorization_step < ends.step) AS step,
         count(*) FILTER (memorization_step < ends.step) AS num
     FROM memorization
     JOIN ends USING (series)
@@ -22,7 +22,7 @@ generalized AS (
     SELECT
         generalization.series,
         generalization.domain,
-        median(generalization_step) FILTER (generalization_step < ends.step) AS step,
+        quantile_disc(generalization_step, 0.5) FILTER (generalization_step < ends.step) AS step,
         count(*) FILTER (generalization_step < ends.step) AS num
     FROM generalization
     JOIN domains USING (domain, benchmark)

@@ -7,6 +7,7 @@ from metrics.calibration import (
     PROMISED_RATE,
     calibrate,
     difference_p_value,
+    follow_rates,
     markdown_table,
     naive_p_value,
     power,
@@ -75,3 +76,10 @@ def test_tables():
     assert lines[2] == "| even 6 | 6 | logistic | 0 | 4 | 0.000 | 1.00 |"
     assert len({line.count("|") for line in lines}) == 1
     assert set(GRIDS) >= {"even 6", "nano"}
+
+
+def test_adding_up_signed_z_is_wrong_where_matching_is_not():
+    (row,) = follow_rates(num_studies=25, seed=1, families=["power law"], sizes=[0.03])
+    assert row.single < 0.1
+    assert row.matched <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 25)
+    assert row.added_up >= row.matched

@@ -150,6 +150,14 @@ def test_invariant_to_the_monitors_unit_and_mirrored_by_its_sign(seed, num):
     assert mirrored.pearson_p == plain.pearson_p
 
 
+def test_no_range_where_one_checkpoint_makes_a_series():
+    """Without the only point that varies r is not 0, it is not there."""
+    result = correlate([0, 0, 0, 1, 0, 0], [0.1, 0.3, 0.2, 0.6, 0.5, 0.4], range(6), seed=0)
+    assert result.pearson == pytest.approx(0.655, abs=0.001)
+    assert (result.pearson_loo_low, result.pearson_loo_high) == (None, None)
+    assert "without one checkpoint a series is constant" in result.note
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]

@@ -130,3 +130,11 @@ def test_the_lag_does_not_depend_on_the_unit_of_either_series():
     plain = detrended_test(x, y, steps, seed=0, num_permutations=199)
     other = detrended_test(-4 * x, y / 8, steps, seed=0, num_permutations=199)
     assert (other.lag, other.p_value) == (plain.lag, plain.p_value) == (1, 0.005)
+
+
+def test_p_is_never_below_what_the_signs_can_reach():
+    """Two equal series of few checkpoints: chance draws fell below the floor that is printed."""
+    x_R = (-1.0) ** np.arange(10) * np.random.default_rng(0).uniform(0.5, 1, size=10)
+    tests = [lag_test(x_R, x_R, order=2, seed=seed, num_permutations=19_999) for seed in range(10)]
+    assert {test.smallest_p for test in tests} == {2.0**-9}
+    assert min(test.p_value for test in tests) == 2.0**-9

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.leaderboard import risen_cases
 from metrics.monitors import MONITORS
 from metrics.online import (
     LOSS_FLAT,
@@ -19,6 +18,7 @@ from metrics.online import (
     online_rows,
 )
 from metrics.registry import REGISTRY
+from metrics.rise import risen_cases
 
 STEPS = np.arange(0, 200, 10)
 DISTANCE = REGISTRY["pathway_distance"]

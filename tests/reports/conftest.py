@@ -132,7 +132,13 @@ def _add_series(rows: Rows, name: str, position: int, steps: Sequence[int]) -> N
         if not control:
             rows["power"].append(
                 {"series": name, "domain": domain, "num_checkpoints": 5, "num_documents": 240}
-                | {"wobble": None, "power": 0.0, "num_tests": 2, "corrected_power": 0.0}
+                | {
+                    "wobble": None,
+                    "counting_noise": None,
+                    "power": 0.0,
+                    "num_tests": 2,
+                    "corrected_power": 0.0,
+                }
             )
         for step in steps:
             _add_checkpoint(rows, name, domain, step, control)

@@ -11,10 +11,16 @@ NAMES = Names(
     roles={"main": "main", "shuffled": "control"},
 )
 RISEN = {("main", "math"), ("main", "code")}
+CONTROLS = {"main": ["shuffled"]}
 
 
-def monitor(name: str = "distance", direction: int = -1) -> dict[str, Any]:
-    return {"monitor": name, "title": name, "expected_direction": direction}
+def monitor(name: str = "distance", direction: int = -1, family: str = "paper") -> dict[str, Any]:
+    return {
+        "monitor": name,
+        "title": name,
+        "expected_direction": direction,
+        "family": family,
+    }
 
 
 def row_of(
@@ -64,5 +70,12 @@ def evidence(
     power: list[dict[str, Any]] | None = None,
 ) -> Evidence:
     return Evidence(
-        monitors or [monitor()], correlations, separation or [], risen, names, 0.05, power or []
+        monitors or [monitor()],
+        correlations,
+        separation or [],
+        risen,
+        names,
+        0.05,
+        power or [],
+        CONTROLS,
     )

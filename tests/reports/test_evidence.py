@@ -55,6 +55,11 @@ def test_only_the_same_monitor_and_domain_of_a_control_counts_against(other):
     assert evidence([row, other]).outcome(row) == "follows"
 
 
+def test_the_control_of_another_training_does_not_count_against():
+    row, other = row_of(), row_of(series="wide-shuffled", p=0.01, holm=0.2)
+    assert evidence([row, other]).outcome(row) == "follows"
+
+
 def glance(series, domain, first, last, highest=None):
     return {
         "series": series,

@@ -7,7 +7,7 @@ from reports.evidence import WINDOW
 from reports.figures import Names
 from reports.limits import DRAWN_FROM, limits
 from reports.order import order_of_events
-from tests.reports.invented_evidence import NAMES, evidence, row_of
+from tests.reports.invented_evidence import NAMES, evidence, monitor, row_of
 
 
 def told(rows, *, names=NAMES, num_steps=20, power=None):
@@ -75,8 +75,22 @@ def test_what_a_perfect_monitor_could_show_is_said():
 
 def test_correction_can_put_the_level_out_of_reach():
     rows = [row_of(name=f"monitor {n}", smallest_p=0.02) for n in range(3)]
-    assert "Correction for 3 tests turns that into 0.06, so some tests cannot reach" in told(rows)
+    assert (
+        "Correction for the 3 tests of a family turns that into 0.06, so some tests cannot reach"
+    ) in told(rows)
     assert "cannot reach" not in told(rows[:2])
+
+
+def test_correction_counts_the_tests_of_one_family():
+    """Holm's correction runs within a family, and a test near the level draws more resamples."""
+    rows = [row_of(name=f"monitor {n}", smallest_p=0.02) for n in range(4)]
+    families = [monitor(f"monitor {n}", family="paper" if n < 2 else "candidate") for n in range(4)]
+    text = " ".join(limits(evidence(rows, monitors=families), 20))
+    assert "cannot reach" not in text
+    far = [row_of(name=f"monitor {n}", smallest_p=0.02, p=0.5) for n in range(4)]
+    assert "cannot reach" not in told(far)
+    few = [{**row, "num_checkpoints": 8} for row in far]  # nothing finer to draw
+    assert "Correction for the 4 tests of a family turns that into 0.08" in told(few)
 
 
 def test_what_the_test_finds_in_the_control_is_counted():
@@ -90,8 +104,9 @@ def test_what_the_test_finds_in_the_control_is_counted():
     ]
     assert (
         "In the control shuffled the same test finds 2 of 3 (monitor and domain) at p ≤ 0.05 "
-        "before correction, 1 after; chance alone would give about 0 before. What it finds there "
-        "does not count" in told(rows)
+        "before correction, 1 after; chance alone would give at most about 0 before. The monitors "
+        "of a domain share one accuracy, so these are not so many independent tests. What it finds "
+        "there does not count" in told(rows)
     )
     assert "finds 0 of 1 (monitor" in told([rows[3]])
     assert "What it finds there" not in told([rows[3]])
@@ -137,6 +152,7 @@ def happened(domain="math", series="main", *, share=0.22, in_range=True):
         "training_loss": 0.1,
         "validation_loss": 2.0,
         "is_memorized": True,
+        "note": None,
     }
 
 
@@ -159,7 +175,7 @@ def test_memorized_samples_that_are_known_no_better_than_others_are_no_sign_of_m
     assert worth.startswith("Math: 19.5 % of the samples count as memorized before the end")
     assert "at step 1,200" in worth
     assert "the training loss is 4.46 and the validation loss 4.63" in worth
-    assert "no sign of memorization" in worth
+    assert "training samples on average are known hardly better than held-out ones" in worth
     assert len(ordered(row | {"is_memorized": None})) == 1
 
 
@@ -182,6 +198,11 @@ def test_missed_thresholds_are_told_of_the_control_too(shares, expected, cause):
     assert expected in text
     causes = ("What decides there", "There too few")
     assert [c for c in causes if c in text] == [c for c in causes if cause and c in cause]
+
+
+def test_a_share_above_a_threshold_that_the_study_gave_has_no_such_cause():
+    given = happened(share=0.9, in_range=False) | {"note": "epsilon given by the study"}
+    assert "What decides there" not in ordered(given)[-1]
 
 
 def test_the_order_is_read_from_the_warehouse(database):

@@ -143,13 +143,14 @@ def test_delay_leaves_out_what_is_reached_at_the_final_step(tmp_path: Path) -> N
             "memorization_in_range": in_range,
             "is_memorized": is_memorized,
             "accuracy_rise": rise,
-            "median_memorization_step": 37.5,
+            "median_memorization_step": 25,  # the lower of the two in the middle
             "median_generalization_step": generalized,
             "delay": delay,
         }
         for series, num_generalized, in_range, is_memorized, rise, generalized, delay in (
-            ("main", 2, True, True, 0.8, 50.0, 12.5),
-            ("shuffled", 0, False, True, 0.0, None, None),
+            # The control, which cannot generalize, reaches 0.2: what counts lies above that.
+            ("main", 2, True, True, pytest.approx(0.6), 50, 25),
+            ("shuffled", 0, False, True, None, None, None),
         )
     ]
 
