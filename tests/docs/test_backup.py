@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from deployments.postgres import DATABASES, create_databases, server_at
 from store import artifacts
 from tests.servers import CHECKOUT
+from tests.throwaway_postgres import execute
 
 COPY, RESTORE = (
     re.findall(r"```bash\n(.*?)```", part, flags=re.DOTALL)
@@ -32,7 +34,7 @@ def is_meant_for(block, programs):
     return condition is None or (condition[1] == "with") == (condition[2] in programs)
 
 
-def follow(blocks, programs, home, **places):
+def follow(blocks, programs, home, server=(), **places):
     """Run the blocks as one script, with the folders of the page set to ours."""
     script = "\n".join(block for block in blocks if is_meant_for(block, programs))
     for name, path in places.items():
@@ -41,7 +43,7 @@ def follow(blocks, programs, home, **places):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-euc", script],
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT), "HOME": str(home)},
+        env={**os.environ, **dict(server), "PATH": path, "PYTHONPATH": str(CHECKOUT)},
         cwd=home,
         capture_output=True,
         text=True,
@@ -129,3 +131,29 @@ def test_a_changed_or_missing_file_of_the_copy_is_found(state, tmp_path, damage)
     found = follow([COPY[0], COPY[-1]], (), tmp_path, COPY=copy)
     assert found.returncode == 1
     assert "warehouse.duckdb" in found.stdout
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(not shutil.which("pg_dump"), reason="pg_dump is not installed")
+def test_databases_in_postgresql_come_back(state, tmp_path, postgres):
+    url = server_at(postgres)
+    create_databases(url)
+    for name in DATABASES.values():
+        row = f"INSERT INTO runs VALUES ('{name}')"
+        execute(postgres, name, "CREATE TABLE runs (name text)", row)
+    server = {
+        "PGHOST": url.host,
+        "PGPORT": str(url.port),
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+    }
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    done = follow(COPY, ("pg_dump",), tmp_path, server, ROOT=state, COPY=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in DATABASES.values():
+        execute(postgres, "postgres", f"DROP DATABASE {name}")
+    blocks = [COPY[0], *RESTORE]
+    done = follow(blocks, ("pg_dump",), tmp_path, server, COPY=copy, NEW=new, OLD=state)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in DATABASES.values():
+        assert execute(postgres, name, "SELECT * FROM runs") == [(name,)]
