@@ -10,7 +10,7 @@ STUDY ?= nano
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 4 ] && echo $$((n + 1)) || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study up up-postgres test test-acceptance check fix docs bench clean
+.PHONY: help setup study up test test-acceptance check fix docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -22,9 +22,6 @@ study: $(READY) ## run the nano study to its report (STUDY=file for another)
 
 up: $(READY) ## start Prefect, MLflow and a worker here; Ctrl-C ends them
 	@$(BIN)/grokpath up
-
-up-postgres: $(READY) ## the same with both servers' data in a PostgreSQL of their own
-	@$(BIN)/grokpath up --postgres
 
 TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -1,7 +1,7 @@
-"""What `grokpath up` is asked for, and what each of its processes is told.
+"""The options of `grokpath up`, and the settings of each of its processes.
 
 Settings go through the environment, so that no password is among the arguments that every user of
-the machine can list; and nobody is told more than it needs: only a server knows its database.
+the machine can list; and no process gets more than it needs: only a server knows its database.
 """
 
 import os
@@ -9,19 +9,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.engine import URL
+
 from deployments import safety
 from deployments.mlflow_server import SETTINGS as MLFLOW_AUTH_SETTINGS
-from deployments.postgres import DATABASES, Server
+from deployments.postgres import address_of
 from deployments.prefect_server import HOSTS
 from deployments.safety import Address, Credentials
 
 HEARTBEAT_SECONDS = 30
-"""A flow run says so often that it lives; without it nobody notices when it dies."""
+"""So often a flow run reports that it lives; without it nobody notices when it dies."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of `grokpath up`; see its options."""
+class Options:
+    """The options of `grokpath up`."""
 
     root: Path
     host: str
@@ -30,12 +32,11 @@ class Wanted:
     allowed_hosts: tuple[str, ...]
     workers: bool
     num_cards: int
-    postgres: bool
     database_url: str | None
 
 
 def environments(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
+    options: Options, where: Address, credentials: Credentials | None, server: URL | None
 ) -> dict[str, dict[str, str]]:
     """Environments of `prefect`, `mlflow` and `worker`; only a server's has its database."""
     ours = (
@@ -50,13 +51,13 @@ def environments(
         **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
-        "GROKPATH_ROOT": str(wanted.root),
-        "PREFECT_HOME": str(wanted.root / "prefect"),
+        "GROKPATH_ROOT": str(options.root),
+        "PREFECT_HOME": str(options.root / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PREFECT_API_URL": f"http://{where.url_host}:{wanted.prefect_port}/api",
-        "MLFLOW_TRACKING_URI": f"http://{where.url_host}:{wanted.mlflow_port}",
+        "PREFECT_API_URL": f"http://{where.url_host}:{options.prefect_port}/api",
+        "MLFLOW_TRACKING_URI": f"http://{where.url_host}:{options.mlflow_port}",
     }
     worker = {**common, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
     if credentials is not None:
@@ -67,22 +68,22 @@ def environments(
             safety.MLFLOW_PASSWORD: password,
         }
     return {
-        "prefect": common | _prefect_settings(wanted, where, credentials, server),
-        "mlflow": common | _mlflow_settings(wanted, where, credentials, server),
+        "prefect": common | _prefect_settings(options, where, credentials, server),
+        "mlflow": common | _mlflow_settings(options, where, credentials, server),
         "worker": worker,
     }
 
 
 def _prefect_settings(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
+    options: Options, where: Address, credentials: Credentials | None, server: URL | None
 ) -> dict[str, str]:
     settings = {
         "PREFECT_SERVER_API_HOST": where.bind,
-        "PREFECT_SERVER_API_PORT": str(wanted.prefect_port),
+        "PREFECT_SERVER_API_PORT": str(options.prefect_port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-            server.url("asyncpg", DATABASES["prefect"])
+            address_of("prefect", server)
             if server
-            else f"sqlite+aiosqlite:///{wanted.root / 'prefect.db'}"
+            else f"sqlite+aiosqlite:///{options.root / 'prefect.db'}"
         ),
         # A page may be shown under several names; it talks to the one it came from.
         "PREFECT_UI_API_URL": "/api",
@@ -93,28 +94,26 @@ def _prefect_settings(
 
 
 def _mlflow_settings(
-    wanted: Wanted, where: Address, credentials: Credentials | None, server: Server | None
+    options: Options, where: Address, credentials: Credentials | None, server: URL | None
 ) -> dict[str, str]:
     settings = {
         "MLFLOW_HOST": where.bind,
-        "MLFLOW_PORT": str(wanted.mlflow_port),
+        "MLFLOW_PORT": str(options.mlflow_port),
         "MLFLOW_WORKERS": "1",
         "MLFLOW_UVICORN_OPTS": "--log-level warning --timeout-graceful-shutdown 3",
         "MLFLOW_BACKEND_STORE_URI": (
-            server.url("psycopg2", DATABASES["mlflow"])
-            if server
-            else f"sqlite:///{wanted.root / 'mlflow.db'}"
+            address_of("mlflow", server) if server else f"sqlite:///{options.root / 'mlflow.db'}"
         ),
-        "MLFLOW_ARTIFACTS_DESTINATION": str(wanted.root / "mlartifacts"),
+        "MLFLOW_ARTIFACTS_DESTINATION": str(options.root / "mlartifacts"),
         # It runs code that a request brings.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(
-            name for host in where.hosts for name in (host, f"{host}:{wanted.mlflow_port}")
+            name for host in where.hosts for name in (host, f"{host}:{options.mlflow_port}")
         ),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            [f"http://{host}:{wanted.mlflow_port}" for host in where.hosts]
+            [f"http://{host}:{options.mlflow_port}" for host in where.hosts]
             # As a proxy's pages, which come encrypted.
-            + [f"https://{host}" for host in wanted.allowed_hosts]
+            + [f"https://{host}" for host in options.allowed_hosts]
         ),
     }
     if credentials is None:
@@ -123,13 +122,13 @@ def _mlflow_settings(
     return settings | {
         "MLFLOW_AUTH_ADMIN_USERNAME": user,
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-        MLFLOW_AUTH_SETTINGS: str(_mlflow_users(wanted.root)),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": safety.kept_secret(wanted.root / "secrets" / "mlflow"),
+        MLFLOW_AUTH_SETTINGS: str(_mlflow_users(options.root)),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": safety.kept_secret(options.root / "secrets" / "mlflow"),
     }
 
 
 def _mlflow_users(root: Path) -> Path:
-    """MLflow's file about users: whoever is not told otherwise may do nothing."""
+    """MLflow's file about users: without a permission nobody may do anything."""
     file = root / "secrets" / "mlflow-auth.ini"
     file.parent.mkdir(mode=0o700, exist_ok=True)
     users = file.with_name("mlflow-users.db")

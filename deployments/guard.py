@@ -5,19 +5,16 @@ ends only the first of them leaves orphans. So a guard adopts whatever its comma
 watches the process of `grokpath up` (GROKPATH_UP_PID), and on a signal or on the end of either of
 the two asks the command to stop, waits, and kills what is left.
 
-    python -m deployments.guard [--as GROUP] [--outlast GROUP] [--children-first] [--pool NAME]
-                                [--user USER] [--stop SIGINT] COMMAND...
+    python -m deployments.guard [--worker POOL | --after-workers] COMMAND...
 
-`--as` and `--outlast` give an order: a guard that outlasts a group stops after all in that group
-have. `--children-first` is for workers: their flow runs are stopped before them. `--pool` waits
-with the command until the Prefect server has that work pool.
+`--worker`: the command is a worker of that pool. It starts once the Prefect server has the pool,
+and its flow runs are stopped before it. `--after-workers`: stops once all workers have.
 """
 
 import argparse
 import ctypes
 import fcntl
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -26,7 +23,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 
@@ -34,14 +30,13 @@ from deployments.answers import answers
 
 UP_PID = "GROKPATH_UP_PID"
 ORDER_SECONDS = 14.0
-"""So long a group is waited for."""
+"""So long the workers are waited for."""
 GRACE_SECONDS = 6.0
 """So long the command may take to stop by itself."""
 CHILDREN_SECONDS = 6.0
 """And so long its children, where they are to stop before it."""
 NOTE_SECONDS = 0.5
 """So long the command may take to note that they have."""
-STOPS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -49,29 +44,29 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     """Entry point; the exit code is the command's."""
-    asked = _arguments()
+    parser = argparse.ArgumentParser(prog="python -m deployments.guard")
+    parser.add_argument("--worker", metavar="POOL")
+    parser.add_argument("--after-workers", action="store_true")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
     process_control(_PR_SET_CHILD_SUBREAPER, 1)
-    held = _hold(asked.group) if asked.group else None
-    guard = Guard(asked.outlast, STOPS[asked.stop], asked.children_first)
+    if options.worker:
+        fcntl.flock(_workers_lock(), fcntl.LOCK_SH)  # until this process ends
+    guard = Guard(is_worker=bool(options.worker), after_workers=options.after_workers)
     guard.watch()
-    if asked.pool:
-        _wait_for_pool(asked.pool)
-    guard.run(asked.command, asked.user)
+    if options.worker:
+        _wait_for_pool(options.worker)
+    guard.run(options.command)
     code = guard.reap()
     guard.kill_all()
-    if held is not None:
-        os.close(held)
     os._exit(code)
 
 
 class Guard:
     """The command, and what ends it."""
 
-    def __init__(
-        self, outlast: str | None, stop_signal: signal.Signals, children_first: bool
-    ) -> None:
-        self._outlast, self._stop_signal = outlast, stop_signal
-        self._children_first = children_first
+    def __init__(self, *, is_worker: bool, after_workers: bool) -> None:
+        self._is_worker, self._after_workers = is_worker, after_workers
         self._child: int | None = None
         self._stopping = threading.Event()
 
@@ -82,7 +77,7 @@ class Guard:
         if UP_PID in os.environ:
             threading.Thread(target=self._end_with_up, daemon=True).start()
 
-    def run(self, command: list[str], user: str | None) -> None:
+    def run(self, command: list[str]) -> None:
         """Start the command, in a session of its own: a signal for the guard is not one for it."""
         if command[0] == "python":
             command = [sys.executable, *command[1:]]
@@ -91,7 +86,6 @@ class Guard:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,
-            **as_user(user),
         )
         self._child = process.pid
 
@@ -124,21 +118,17 @@ class Guard:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        if self._outlast:
-            _outlast(self._outlast)
-        if self._children_first and self._child:
+        assert self._child is not None
+        if self._after_workers:
+            _wait_for_workers()
+        if self._is_worker:
             _stop_children(self._child)
         try:
-            os.kill(self._child or 0, self._stop_signal)
+            os.kill(self._child, signal.SIGTERM)
         except ProcessLookupError:
             return
         time.sleep(GRACE_SECONDS)
         self.kill_all()
-
-
-def as_user(user: str | None) -> dict[str, Any]:
-    """What makes `subprocess` start a process as another user."""
-    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
 
 
 def process_control(option: int, value: int) -> None:
@@ -152,15 +142,14 @@ def die_with_parent() -> None:
     process_control(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _hold(group: str) -> int:
-    """Be in a group until this process ends."""
-    file = os.open(_group_file(group), os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+def _workers_lock() -> int:
+    """The file that the guards of all workers hold locked."""
+    path = Path(os.environ["GROKPATH_ROOT"]) / "locks" / "up-workers.lock"
+    return os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
 
 
-def _outlast(group: str) -> None:
-    file = os.open(_group_file(group), os.O_CREAT | os.O_RDWR, 0o600)
+def _wait_for_workers() -> None:
+    file = _workers_lock()
     deadline = time.monotonic() + ORDER_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -188,25 +177,9 @@ def _stop_children(pid: int) -> None:
         time.sleep(NOTE_SECONDS)
 
 
-def _group_file(group: str) -> Path:
-    return Path(os.environ["GROKPATH_ROOT"]) / "locks" / f"up-{group}.lock"
-
-
 def _wait_for_pool(name: str) -> None:
     while not answers(f"{os.environ['PREFECT_API_URL']}/work_pools/{name}"):
         time.sleep(0.3)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m deployments.guard")
-    parser.add_argument("--as", dest="group")
-    parser.add_argument("--outlast")
-    parser.add_argument("--pool")
-    parser.add_argument("--user")
-    parser.add_argument("--children-first", action="store_true")
-    parser.add_argument("--stop", choices=STOPS, default="SIGTERM")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

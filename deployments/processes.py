@@ -1,4 +1,4 @@
-"""Honcho's process manager, with what it leaves open: kept logs, and an end that is always an end.
+"""Honcho's process manager, with what it leaves open: log files, and an end that is always an end.
 
 Honcho prints the lines of all processes with a prefix, and ends all when one ends. Added here: a
 log file per process, the last lines of the one that ended by itself, SIGHUP, and no process of
@@ -8,13 +8,12 @@ Honcho's own that outlives a killed manager.
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from types import FrameType
 
 from honcho import manager as honcho
@@ -26,12 +25,12 @@ from deployments.guard import GRACE_SECONDS, ORDER_SECONDS, die_with_parent
 LOG_BYTES, NUM_OLD_LOGS = 10_000_000, 3
 NUM_LAST_LINES = 15
 
-# So many seconds after it told them to end Honcho kills its processes; guards do that themselves.
+# So many seconds after it ended them Honcho kills its processes; guards do that themselves.
 honcho.KILL_WAIT = ORDER_SECONDS + 2 * GRACE_SECONDS
 
 
-class Kept(Printer):
-    """Prints lines, and keeps them in a file per process."""
+class LoggingPrinter(Printer):
+    """Prints lines, and writes them to a file per process."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(sys.stdout)
@@ -40,7 +39,7 @@ class Kept(Printer):
         self._last: dict[str, deque[str]] = {}
 
     def write(self, message: Message) -> None:
-        """Print and keep."""
+        """Print and write to the file."""
         super().write(message)
         data = message.data
         text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
@@ -67,41 +66,32 @@ class Processes(honcho.Manager):
     """Processes that live and end together."""
 
     def __init__(self, logs: Path, out: Console) -> None:
-        self._kept = Kept(logs)
-        super().__init__(self._kept)
+        self._logs = LoggingPrinter(logs)
+        super().__init__(self._logs)
         self._out = out
-        self._asked_to_stop = False
+        self._stop_requested = False
         self._failure: str | None = None
-        self._started = Event()
-        self._background: list[Callable[[], None]] = []
+        self._once_started: Callable[[], None] | None = None
 
-    def in_background(self, work: Callable[[], None]) -> None:
-        """Do this once the processes were started; what it raises ends all of them."""
-        self._background.append(work)
-
-    def say(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         """Print something of our own, unless they are stopping."""
         if not self._terminating:
             self._out.print(text, markup=False, soft_wrap=True)
 
-    def depend_on(self, name: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        """End when this process, which somebody else manages, ends."""
-
-        def watch() -> None:
-            process.wait()
-            if not self._terminating:
-                raise RuntimeError(f"{name} ended by itself; the end of {log}:\n{tail(log)}")
-
-        self.in_background(watch)
-
-    def run(self) -> None:
+    def run(self, once_started: Callable[[], None]) -> None:
         """Until a signal comes (returns) or one of them ends by itself (raises).
+
+        Parameters
+        ----------
+        once_started
+            Called in a thread when the processes were started; what it raises ends all of them.
 
         Raises
         ------
         RuntimeError
-            Saying which, with its last lines.
+            Naming the one that ended, with its last lines.
         """
+        self._once_started = once_started
         os.register_at_fork(after_in_child=die_with_parent)
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         try:
@@ -114,27 +104,27 @@ class Processes(honcho.Manager):
             raise RuntimeError(self._failure)
 
     def terminate(self) -> None:
-        """Ask all to stop."""
+        """Stop all."""
         if any(p.get("pid") is None for p in self._processes.values()):
-            os._exit(0)  # asked while they start: the guards see this process end
+            os._exit(0)  # requested while they start: the guards see this process end
         super().terminate()
 
     def _start(self) -> None:
         super()._start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        for work in self._background:
-            Thread(target=self._do, args=(work,), daemon=True).start()
+        Thread(target=self._follow_start, daemon=True).start()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._asked_to_stop:
-            self._asked_to_stop = True
+        if not self._stop_requested:
+            self._stop_requested = True
             self._system_print("stopping\n")
             self.terminate()
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _follow_start(self) -> None:
+        assert self._once_started is not None
         try:
-            work()
+            self._once_started()
         except Exception as error:
             if not self._terminating:
                 self._failure = str(error)
@@ -146,7 +136,7 @@ class Processes(honcho.Manager):
             name = stopped[0]
             self._failure = (
                 f"{name} ended by itself (exit code {self._processes[name]['returncode']}); "
-                f"its last lines:\n{self._kept.last(name)}"
+                f"its last lines:\n{self._logs.last(name)}"
             )
         return bool(stopped)
 
@@ -154,9 +144,3 @@ class Processes(honcho.Manager):
         self._printer.write(
             Message("line", data, self._clock.now(), honcho.SYSTEM_PRINTER_NAME, None)
         )
-
-
-def tail(log: Path, num_lines: int = 15) -> str:
-    """The last lines of a file."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(lines[-num_lines:])

@@ -1,12 +1,12 @@
 """Prefect's and MLflow's servers and workers on this machine, over one data folder.
 
-    <root>/prefect.db, mlflow.db    their databases (or PostgreSQL: deployments/postgres.py)
+    <root>/prefect.db, mlflow.db    their databases (or in PostgreSQL: deployments/postgres.py)
     <root>/mlartifacts/             MLflow's files
     <root>/prefect/                 Prefect's own folder
-    <root>/logs/                    what every process printed
+    <root>/logs/                    what each process printed
     <root>/locks/, secrets/
 
-The processes are those of the Procfile, told what to do by deployments/environment.py.
+The processes are those of the Procfile, with the settings of deployments/environment.py.
 """
 
 import fcntl
@@ -18,18 +18,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import psutil
 from rich.console import Console
+from sqlalchemy.engine import URL
 
 from deployments import postgres, safety
 from deployments.answers import answer, answers
-from deployments.environment import Wanted, environments
+from deployments.environment import Options, environments
 from deployments.guard import UP_PID
-from deployments.postgres import Server
 from deployments.processes import Processes
 from deployments.safety import Address
 from store.environment import reach_directly
@@ -43,46 +43,41 @@ SECONDS_TO_LEAVE = 20.0
 """So long a second `up` waits for what a first one, which was killed, leaves behind."""
 
 
-def up(wanted: Wanted, out: Console) -> None:
-    """Start everything, say where it is, and stay until a signal comes.
+def up(options: Options, out: Console) -> None:
+    """Start everything, print where it is, and stay until a signal comes.
 
     Raises
     ------
     ValueError
-        When it cannot or must not be started as asked; nothing was started.
+        When it cannot or must not be started as requested; nothing was started.
     RuntimeError
         When something ended by itself or did not start; everything else was ended.
     """
-    where = safety.address(wanted.host, wanted.allowed_hosts)
+    where = safety.address(options.host, options.allowed_hosts)
     reach_directly(where.url_host.strip("[]"))
-    credentials = safety.credentials(wanted.host)
-    os.environ |= {UP_PID: str(os.getpid()), "GROKPATH_ROOT": str(wanted.root)}
-    with _alone(wanted.root):
-        _check_ports(wanted, where)
-        (wanted.root / "logs").mkdir(exist_ok=True)
-        with _database(wanted) as server:
-            told = environments(wanted, where, credentials, server)
-            processes = Processes(wanted.root / "logs", out)
-            for name, command in _commands(wanted).items():
-                env = told.get(name, told["worker"])
-                processes.add_process(name, command, env=env, cwd=CHECKOUT)
-            if server is not None and server.process is not None:
-                log = wanted.root / "logs" / "postgres.log"
-                processes.depend_on("postgres", server.process, log)
-            processes.in_background(lambda: _settle(wanted, told["worker"], processes))
-            processes.run()
+    credentials = safety.credentials(options.host)
+    os.environ |= {UP_PID: str(os.getpid()), "GROKPATH_ROOT": str(options.root)}
+    with _alone(options.root):
+        _check_ports(options, where)
+        (options.root / "logs").mkdir(exist_ok=True)
+        settings = environments(options, where, credentials, _database(options))
+        processes = Processes(options.root / "logs", out)
+        for name, command in _commands(options).items():
+            env = settings.get(name, settings["worker"])
+            processes.add_process(name, command, env=env, cwd=CHECKOUT)
+        processes.run(lambda: _settle(options, settings["worker"], processes))
 
 
-def _settle(wanted: Wanted, env: Mapping[str, str], processes: Processes) -> None:
-    """Register as soon as Prefect answers; once all do, say where everything is."""
+def _settle(options: Options, env: Mapping[str, str], processes: Processes) -> None:
+    """Register as soon as Prefect answers; once all do, print where everything is."""
     deadline = time.monotonic() + SECONDS_TO_START
     prefect, mlflow = env["PREFECT_API_URL"], env["MLFLOW_TRACKING_URI"]
     _wait(lambda: answers(f"{prefect}/health"), f"nothing answers at {prefect}", deadline)
-    _register(wanted, env)
+    _register(options, env)
     _wait(lambda: answers(f"{mlflow}/health"), f"nothing answers at {mlflow}", deadline)
-    for pool in set(_commands(wanted)) - SERVERS:
+    for pool in set(_commands(options)) - SERVERS:
         _wait(partial(_has_worker, env, pool), f"no worker polls the pool {pool}", deadline)
-    processes.say(_where(wanted, env))
+    processes.announce(_where(options, env))
 
 
 def _wait(until: Callable[[], bool], otherwise: str, deadline: float) -> None:
@@ -97,8 +92,8 @@ def _has_worker(env: Mapping[str, str], pool: str) -> bool:
     return answer(url, env.get("PREFECT_API_AUTH_STRING")).get("status") == "READY"
 
 
-def _register(wanted: Wanted, env: Mapping[str, str]) -> None:
-    register = ["python", "-m", "deployments.register", "--cards", str(wanted.num_cards)]
+def _register(options: Options, env: Mapping[str, str]) -> None:
+    register = ["python", "-m", "deployments.register", "--cards", str(options.num_cards)]
     done = subprocess.run(
         [sys.executable, "-m", "deployments.guard", *register],
         cwd=CHECKOUT,
@@ -112,37 +107,28 @@ def _register(wanted: Wanted, env: Mapping[str, str]) -> None:
         raise RuntimeError(f"registering failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
 
 
-def _where(wanted: Wanted, env: Mapping[str, str]) -> str:
+def _where(options: Options, env: Mapping[str, str]) -> str:
     prefect, mlflow = env["PREFECT_API_URL"], env["MLFLOW_TRACKING_URI"]
+    database = options.database_url
     lines = [
         "",
         f"Prefect    {prefect.removesuffix('/api')}",
         f"MLflow     {mlflow}",
-        f"data       {wanted.root}",
-        f"database   {_told_database(wanted)}",
-        f"logs       {wanted.root / 'logs'}",
+        f"data       {options.root}",
+        f"database   {repr(postgres.server_at(database)) if database else 'SQLite'}",
+        f"logs       {options.root / 'logs'}",
         "",
         "For grokpath run in another terminal:",
         f"  export PREFECT_API_URL={prefect} MLFLOW_TRACKING_URI={mlflow} "
-        f"GROKPATH_ROOT={shlex.quote(str(wanted.root))}",
+        f"GROKPATH_ROOT={shlex.quote(str(options.root))}",
     ]
     if "PREFECT_API_AUTH_STRING" in env:
         lines.append(
             "  and the passwords: PREFECT_API_AUTH_STRING (user:password), "
             f"{safety.MLFLOW_USER}, {safety.MLFLOW_PASSWORD}"
         )
-    lines += ["", "Ctrl-C ends everything; what was made is kept.", ""]
+    lines += ["", "Ctrl-C ends everything; the data remain.", ""]
     return "\n".join(lines)
-
-
-def _told_database(wanted: Wanted) -> str:
-    if wanted.database_url:
-        return repr(postgres.other_server(wanted.database_url))
-    if wanted.postgres:
-        return f"PostgreSQL in {wanted.root / 'postgres'}"
-    if (wanted.root / "postgres" / "data").exists():
-        return "SQLite; what was kept in PostgreSQL before is there with --postgres"
-    return "SQLite"
 
 
 # ---------------------------------------------------------------- before anything starts
@@ -174,10 +160,10 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _check_ports(wanted: Wanted, where: Address) -> None:
-    if wanted.prefect_port == wanted.mlflow_port:
-        raise ValueError(f"both servers cannot listen on port {wanted.mlflow_port}")
-    for port, option in ((wanted.prefect_port, "prefect"), (wanted.mlflow_port, "mlflow")):
+def _check_ports(options: Options, where: Address) -> None:
+    if options.prefect_port == options.mlflow_port:
+        raise ValueError(f"both servers cannot listen on port {options.mlflow_port}")
+    for port, option in ((options.prefect_port, "prefect"), (options.mlflow_port, "mlflow")):
         family = socket.AF_INET6 if ":" in where.bind else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -190,35 +176,24 @@ def _check_ports(wanted: Wanted, where: Address) -> None:
                 ) from None
 
 
-@contextmanager
-def _database(wanted: Wanted) -> Iterator[Server | None]:
-    """The PostgreSQL server with our databases in it; None for SQLite."""
-    if not (wanted.postgres or wanted.database_url):
-        _log_ahead(wanted.root / "mlflow.db")
-        yield None
-        return
-    postgres.check_driver()
-    url, log = wanted.database_url, wanted.root / "logs" / "postgres.log"
-    found = (
-        nullcontext(postgres.other_server(url)) if url else postgres.our_server(wanted.root, log)
-    )
-    with found as server:
-        postgres.make_databases(server)
-        yield server
-
-
-def _log_ahead(file: Path) -> None:
-    """Have SQLite log ahead, so that readers and a writer do not wait for each other."""
-    with closing(sqlite3.connect(file)) as connection:
+def _database(options: Options) -> URL | None:
+    """The PostgreSQL server, with our databases in it; None for SQLite."""
+    if options.database_url:
+        server = postgres.server_at(options.database_url)
+        postgres.create_databases(server)
+        return server
+    with closing(sqlite3.connect(options.root / "mlflow.db")) as connection:
+        # SQLite logs ahead, so that readers and a writer do not wait for each other.
         connection.execute("PRAGMA journal_mode = WAL")
+    return None
 
 
-def _commands(wanted: Wanted) -> dict[str, str]:
+def _commands(options: Options) -> dict[str, str]:
     from honcho.environ import parse_procfile
 
     commands: dict[str, str] = dict(parse_procfile(PROCFILE.read_text()).processes)
-    if not wanted.workers:
+    if not options.workers:
         del commands["cpu"]
-    if not wanted.workers or not wanted.num_cards:
+    if not options.workers or not options.num_cards:
         del commands["gpu"]
     return commands

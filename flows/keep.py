@@ -1,7 +1,6 @@
-"""Commands that look after the data root: `grokpath gc | backup | restore`."""
+"""The command that looks after the data root: `grokpath gc`."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ SECONDS_PER_DAY, SECONDS_PER_HOUR = 86_400, 3_600
 
 
 def add_keep_commands(app: typer.Typer, out: Console, friendly: Any, quiet: Any) -> None:
-    """Add the commands to the command line; errors are told as there."""
+    """Add the command to the command line; errors are reported as there."""
 
     @app.command()
     def gc(
@@ -73,92 +72,6 @@ def add_keep_commands(app: typer.Typer, out: Console, friendly: Any, quiet: Any)
                     out.print("nothing was removed")
                     return
             out.print(f"{_size(collect(shown, named, rules))} are free now")
-
-    @app.command()
-    def backup(
-        destination: Annotated[
-            Path, typer.Argument(metavar="FILE|FOLDER", help="New folder, or new file `*.tar`.")
-        ],
-        whole: Annotated[
-            bool,
-            typer.Option(
-                "--artifacts", help="With all artifacts, not only results and records; larger."
-            ),
-        ] = False,
-    ) -> None:
-        """Copy the state of the data root; runs may go on meanwhile.
-
-        In the copy: warehouses and reports, MLflow's and Prefect's databases (SQLite, or
-        PostgreSQL where `grokpath up` used it), MLflow's files, the record of every artifact; with
-        `--artifacts` all artifacts, so that after `restore` nothing is computed again. Not in it:
-        the hub cache, logs, passwords. Prefect's database may hold secrets of its own blocks, so
-        only you can read the copy. If anything fails, nothing is left.
-
-        Example: `grokpath backup --artifacts backups/monday.tar`
-        """
-        with friendly():
-            from deployments.dumps import dumped
-            from store import artifacts
-            from store.backup import make_backup
-
-            quiet(False)
-            with dumped(artifacts.root()) as dumps:
-                manifest = make_backup(
-                    destination.expanduser(),
-                    with_artifacts=whole,
-                    prefect_database=None if "grokpath_prefect" in dumps else prefect_database(),
-                    dumps=dumps,
-                )
-            num_bytes = sum(told["num_bytes"] for told in manifest["files"].values())
-            out.print(
-                f"{destination}: {len(manifest['files'])} files, {_size(num_bytes)}, databases "
-                f"{', '.join([*manifest['databases'], *dumps])}",
-                soft_wrap=True,
-                markup=False,
-            )
-
-    @app.command()
-    def restore(
-        source: Annotated[
-            Path, typer.Argument(metavar="FILE|FOLDER", help="What `grokpath backup` made.")
-        ],
-        replace: Annotated[
-            bool, typer.Option("--replace", help="Set aside what is in the data root.")
-        ] = False,
-    ) -> None:
-        """Put a backup in the place of the data root, after every file was checked.
-
-        The root must be empty or missing. With `--replace` what is there is kept beside it under
-        another name. Until the last moment nothing changes, so a restore that fails or is killed
-        leaves the root as it was. Prefect's state becomes `prefect.db` in the root, which
-        `grokpath up` uses (PostgreSQL: `grokpath up --postgres`).
-
-        Example: `grokpath --root grokpath-data restore backups/monday.tar`
-        """
-        with friendly():
-            from deployments.dumps import load_dumps
-            from store import artifacts
-            from store.restore import restore_backup
-
-            manifest, former = restore_backup(
-                source.expanduser(), replace=replace, load_dumps=load_dumps
-            )
-            out.print(f"{artifacts.root()}: as of {manifest['made_at']}", soft_wrap=True)
-            if not manifest["with_artifacts"]:
-                out.print("without artifacts: the next run of a study makes again what it needs")
-            if former is not None:
-                out.print(f"the former root is now {former}", soft_wrap=True)
-
-
-def prefect_database() -> Path | None:
-    """Prefect's SQLite file, if that is what it uses and it is there."""
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().server.database.connection_url
-    text = "" if url is None else url.get_secret_value()
-    kind, _, place = text.partition(":///")
-    path = Path(place)
-    return path if kind.startswith("sqlite") and place and path.is_file() else None
 
 
 def _planned(study: str) -> Any:

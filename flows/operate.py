@@ -1,4 +1,4 @@
-"""Commands that operate grokpath as a service: `grokpath up`."""
+"""The command that operates grokpath as a service: `grokpath up`."""
 
 import os
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ DATABASE_URL = "GROKPATH_DATABASE_URL"
 
 
 def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> None:
-    """Add the commands to the command line; errors are told as there."""
+    """Add the command to the command line; errors are reported as there."""
 
     @app.command()
     def up(
@@ -35,7 +35,7 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
             list[str] | None,
             typer.Option(
                 envvar="GROKPATH_ALLOWED_HOSTS",
-                help="Another name under which browsers may ask, such as that of a proxy. May be "
+                help="Another name under which browsers may call, such as that of a proxy. May be "
                 "given more than once.",
             ),
         ] = None,
@@ -47,39 +47,31 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
                 help="Start workers: one for the pool cpu and, with a card, one for gpu.",
             ),
         ] = True,
-        postgres: Annotated[
-            bool,
-            typer.Option(
-                "--postgres",
-                envvar="GROKPATH_POSTGRES",
-                help="Keep both servers' data in a PostgreSQL of their own in the data folder.",
-            ),
-        ] = False,
         database_url: Annotated[
             str | None,
             typer.Option(
                 envvar=DATABASE_URL,
-                help="Keep them in this PostgreSQL server, postgresql://user@host:port; with a "
-                "password only by the environment variable.",
+                help="PostgreSQL server for the data of both, postgresql://user@host:port, instead "
+                "of SQLite; with a password only by the environment variable.",
             ),
         ] = None,
     ) -> None:
         """Start Prefect, MLflow and workers on this machine; Ctrl-C ends them.
 
-        Makes work pools, limits, deployments and automations where they are missing, and prints
-        the addresses. Data are kept in the data folder. Exit code 0 when it was asked to stop
-        (Ctrl-C, SIGTERM, SIGHUP), 1 when something could not start or ended by itself.
+        Creates work pools, limits, deployments and automations where they are missing, and prints
+        the addresses. Exit code 0 after Ctrl-C, SIGTERM or SIGHUP, 1
+        when something could not start or ended by itself.
         """
         with friendly():
-            from deployments.environment import Wanted
+            from deployments.environment import Options
             from deployments.up import up as start
             from store import artifacts
             from tasks.devices import cards
 
-            _check_database(postgres, database_url)
+            _check_database(database_url)
             artifacts.check_root()
             environment.find_room(artifacts.root())
-            wanted = Wanted(
+            options = Options(
                 root=artifacts.root(),
                 host=host,
                 prefect_port=prefect_port,
@@ -87,15 +79,12 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
                 allowed_hosts=tuple(allowed_host or ()),
                 workers=workers,
                 num_cards=len(cards()),
-                postgres=postgres,
                 database_url=database_url,
             )
-            start(wanted, out)
+            start(options, out)
 
 
-def _check_database(postgres: bool, database_url: str | None) -> None:
-    if postgres and database_url:
-        raise ValueError("--postgres starts a server, --database-url names one; give one of them")
+def _check_database(database_url: str | None) -> None:
     if database_url and urlsplit(database_url).password and DATABASE_URL not in os.environ:
         raise ValueError(
             "every user of this machine can read a password on the command line; give the address "

@@ -109,8 +109,7 @@ def gate_closed() -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunsGoOn(
-                f"a run, or a backup, goes on in {root()}; nothing was removed. "
-                "Try again when it is done"
+                f"a run goes on in {root()}; nothing was removed. Try again when it is done"
             ) from None
         yield
 

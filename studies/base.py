@@ -19,8 +19,8 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every seeded library takes
 TOKEN_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 RESERVED_NAMES = (  # folders in the data root
-    *("artifacts", "home", "hub", "locks", "logs", "mlartifacts", "postgres"),
-    *("prefect", "records", "secrets", "seen", "uses"),
+    *("artifacts", "home", "hub", "locks", "logs", "mlartifacts"),
+    *("prefect", "secrets", "seen", "uses"),
 )
 CHECKPOINT_NAME = re.compile(
     r"^(?:step|checkpoint-)(?P<step>\d+)(?:-tokens(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[KMBT]?))?$"

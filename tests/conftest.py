@@ -15,6 +15,7 @@ from hypothesis import settings
 from tests import servers
 from tests.browser import chromium
 from tests.loopback_hub import LoopbackHub
+from tests.throwaway_postgres import postgres_server
 
 # Before Prefect is imported anywhere: no telemetry, no waiting for logs that nobody reads, and
 # nothing of the user's own settings and results.
@@ -106,6 +107,13 @@ def browser():
     """A real Chromium; the test skips itself, saying why, where there is none."""
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """Address of a PostgreSQL server; the test skips itself where its programs are missing."""
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="session", autouse=True)

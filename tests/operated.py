@@ -48,7 +48,7 @@ def up_at(root: Path, *options: str, **env: str) -> Iterator[Up]:
     command = [sys.executable, "-m", "flows.cli", "--root", str(root), "up", *options]
     command += ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     root.parent.mkdir(parents=True, exist_ok=True)
-    if "--postgres" not in options:
+    if "GROKPATH_DATABASE_URL" not in env:
         give_prefect_database(root)
     log = root.with_suffix(f".{prefect}.log")
     with running(command, environment(root.with_suffix(".home"), **env), log) as process:
