@@ -1,30 +1,28 @@
-"""What happens to every checkpoint of a series: measured, tuned, scored, let go."""
+"""What happens to every checkpoint of a series: measured, tuned, scored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import allow_failure
-
-from flows.asked import benchmarks, hub_data_sets, instructions_of, samples_of
-from flows.series import OpenSeries, finish
+from flows.asked import benchmarks, instructions_of, samples_of
+from flows.resolve import Pinned, ResolvedSeries
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.settings import TuningSpec
-from studies.sources import HubSamples
-from studies.spec import Study
-from tasks.benchmarks import (
-    check_sandbox,
-    find_benchmarks,
-    known_benchmarks,
-    look_up_benchmarks,
-    score_benchmarks,
+from studies.spec import Series, Study
+from tasks.benchmarks import score_benchmarks
+from tasks.checkpoints import (
+    digest_of,
+    expected_checkpoints,
+    keep_loss_curve,
+    make_benchmark_items,
+    make_corpus,
+    nano_checkpoint,
+    pretrain,
 )
-from tasks.downloads import num_in_flight, release_checkpoint
-from tasks.hub import commits_of, pin_data_set
+from tasks.graph import Late, Node
 from tasks.measures import measure_routing
-from tasks.pairing import check_embedder
 from tasks.pathways import measure_pathways
-from tasks.plan import current_plan
 from tasks.probes import collect_probes
 from tasks.routing import extract_routing
 from tasks.tuning import collect_instructions, tune_checkpoint
@@ -32,158 +30,126 @@ from tasks.tuning import collect_instructions, tune_checkpoint
 AS_ASKED = Label("")
 """Scored as the study says, and not at another rank to see what that changes."""
 
+OneCheckpoint = Checkpoint | Late
+"""A checkpoint; of a nano series that is yet to be trained, one that is known later."""
+
 
 @dataclass(frozen=True)
-class Pinned:
-    """What a study's names stood for when it was first run, on this machine.
+class Training:
+    """What it takes to have the checkpoints of a nano series; None of others."""
 
-    Attributes
-    ----------
-    definitions
-        Digest of each benchmark's task file and settings.
-    benchmark_data
-        Commit of each data set that benchmarks read, by repository.
-    sample_data
-        Commit of each data set that samples are taken from, by `repository@revision`.
-    """
-
-    definitions: dict[str, str]
-    benchmark_data: dict[str, Any]
-    sample_data: dict[str, Any]
-
-    def samples_of(self, sources: list[Any]) -> dict[str, Any]:
-        """Commits of the data sets among some sources of samples."""
-        wanted = {name_of(source) for source in sources if isinstance(source, HubSamples)}
-        return {name: commit for name, commit in self.sample_data.items() if name in wanted}
+    corpus: Node | None = None
+    items: Node | None = None
+    pretraining: Node | None = None
+    loss_curve: Node | None = None
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all checkpoints of a series are measured with; futures, or None."""
+    """What all checkpoints of a series are measured with."""
 
     label: Label
     pinned: Pinned
-    probes: Any
-    instructions: dict[str, Any]
-    items: Any
+    probes: Node
+    instructions: dict[str, Node]
+    items: Node | None
 
 
-def name_of(source: HubSamples) -> str:
-    """Name of a data set's version."""
-    return f"{source.repository}@{source.revision}"
-
-
-def pin(study: Study) -> Pinned:
-    """Find every benchmark and the commit of every data set on a hub, before anything else."""
-    found = find_definitions(study)
-    names = {name: (name, "main") for name in found["data_sets"]}
-    names |= {name_of(s): (s.repository, s.revision) for s in hub_data_sets(study)}
-    pins = {
-        name: pin_data_set.submit(repository=repository, revision=revision, runtime=study.runtime)
-        for name, (repository, revision) in names.items()
-    }
-    finish(pins)
-    commits = commits_of(pins)
-    return Pinned(
-        definitions=found["definitions"],
-        benchmark_data={name: commits[name] for name in found["data_sets"]},
-        sample_data={name: commit for name, commit in commits.items() if "@" in name},
+def training_of(study: Study, series: Series) -> Training:
+    """Corpus, benchmark items and pretraining of a nano series."""
+    source, runtime, label = series.source, study.runtime, Label(series.name)
+    if source.kind != "nano":
+        return Training()
+    corpus = make_corpus(label=label, corpus=source.corpus, runtime=runtime)
+    pretraining = pretrain(
+        label=label,
+        pretraining=source.pretraining,
+        shuffle_answers=source.shuffle_answers,
+        corpus=corpus,
+        runtime=runtime,
+    )
+    return Training(
+        corpus=corpus,
+        items=make_benchmark_items(label=label, corpus=corpus, runtime=runtime),
+        pretraining=pretraining,
+        loss_curve=keep_loss_curve(label=label, pretraining=pretraining, runtime=runtime),
     )
 
 
-def find_definitions(study: Study) -> dict[str, Any]:
-    """What defines each benchmark; a plan that has nothing to look it up in finds out itself."""
-    asked = benchmarks(study)
-    if not any(asked.values()):
-        return {"definitions": {}, "data_sets": []}
-    check_sandbox(asked)
-    check_embedder(study.pairing)
-    own_files = any(benchmark.file for chosen in asked.values() for benchmark in chosen)
-    if not own_files:  # what lies beside such a file can change: never from an artifact
-        known = look_up_benchmarks.submit(
-            benchmarks=asked,
-            evaluation=study.evaluation,
-            known=known_benchmarks(),
-            runtime=study.runtime,
-        )
-        finish(known)
-        made = known.result()
-        if made is not None:
-            return made.summary
-    return find_benchmarks(asked, study.evaluation)
+def checkpoints_of(one: ResolvedSeries, training: Training) -> Sequence[OneCheckpoint]:
+    """The checkpoints of a series in order of step."""
+    if training.pretraining is None:
+        return one.checkpoints
+    return [
+        Late(training.pretraining, nano_checkpoint, (expected.model_dump(),), expected)
+        for expected in expected_checkpoints(one.series)
+    ]
 
 
-def prepare_series(
-    study: Study, opened: OpenSeries, checkpoints: list[Checkpoint], pinned: Pinned
-) -> Shared:
-    """Collect the samples that every checkpoint of the series is measured and tuned on."""
-    series, runtime = opened.series, study.runtime
-    tokenizer = opened.tokenizer(checkpoints)
+def identify(
+    series: Series, checkpoints: Sequence[OneCheckpoint], training: Training
+) -> dict[str, Any]:
+    """What a series is called and which checkpoints it has."""
+    known = [one.until_then if isinstance(one, Late) else one for one in checkpoints]
+    return {
+        "name": series.name,
+        "role": series.role,
+        "title": series.title,
+        "variant": series.variant,
+        "control_for": series.control_for,
+        "source_kind": series.source.kind,
+        "steps": [one.step for one in known],
+        "tokens_seen": [one.tokens_seen for one in known],
+        "revisions": [one.revision for one in known],
+        "digests": [
+            one.digest
+            if training.pretraining is None
+            else Late(training.pretraining, digest_of, (one.revision,))
+            for one in known
+        ],
+        "repositories": [one.repository for one in known],
+    }
+
+
+def shared_of(study: Study, one: ResolvedSeries, training: Training, pinned: Pinned) -> Shared:
+    """The samples that every checkpoint of the series is measured and tuned on."""
+    series, runtime = one.series, study.runtime
     samples = samples_of(study, series)
-    probes = collect_probes.submit(
+    probes = collect_probes(
         label=Label(series.name),
         samples=samples,
         max_length=study.routing.max_length,
-        corpus=opened.corpus,
+        corpus=training.corpus,
         shuffle_answers=series.source.kind == "nano" and series.source.shuffle_answers,
-        tokenizer=tokenizer,
-        commits=pinned.samples_of([one for splits in samples.values() for one in splits.values()]),
+        tokenizer=one.tokenizer,
+        commits=pinned.samples_of([x for splits in samples.values() for x in splits.values()]),
         runtime=runtime,
     )
     instructions = {
-        domain: collect_instructions.submit(
+        domain: collect_instructions(
             label=Label(f"{series.name} {domain}"),
             samples=source,
             max_length=study.tuning.max_length,
-            tokenizer=tokenizer,
+            tokenizer=one.tokenizer,
             commits=pinned.samples_of([source]),
             runtime=runtime,
         )
         for domain, source in instructions_of(study).items()
         if study.tuning is not None
     }
-    return Shared(Label(series.name), pinned, probes, instructions, opened.items)
+    return Shared(Label(series.name), pinned, probes, instructions, training.items)
 
 
-def measure_checkpoints(
-    study: Study, checkpoints: list[Checkpoint], shared: Shared
-) -> list[dict[str, Any]]:
-    """Measure and score every checkpoint; of those from a hub, only so many at once as fit.
-
-    All but the last are released when all that reads their weights is done or has failed.
-    """
-    window = num_in_flight(checkpoints, study.runtime)
-    measured: list[dict[str, Any]] = []
-    released: list[Any] = []
-    for number, checkpoint in enumerate(checkpoints):
-        after = released[number - window] if number >= window else []
-        measured.append(measure_checkpoint(study, checkpoint, shared, after))
-        if number < len(checkpoints) - 1:
-            released.append(release(checkpoint, measured[-1]["readers"]))
-    return measured
-
-
-def release(checkpoint: Checkpoint, readers: list[Any]) -> list[Any]:
-    """Let a hub checkpoint's weights go once its readers are done or have failed."""
-    if checkpoint.pinned is None or current_plan() is not None:
-        return []
-    over = [allow_failure(reader) for reader in readers]
-    return [release_checkpoint.submit(checkpoint, wait_for=over)]
-
-
-def measure_checkpoint(
-    study: Study, checkpoint: Checkpoint, shared: Shared, after: list[Any]
-) -> dict[str, Any]:
+def measure_checkpoint(study: Study, checkpoint: OneCheckpoint, shared: Shared) -> dict[str, Any]:
     """Route the probe samples through one checkpoint, measure the pathways, run the benchmarks."""
     runtime = study.runtime
-    routing = extract_routing.submit(
+    routing = extract_routing(
         checkpoint=checkpoint,
         probes=shared.probes,
         routing=study.routing,
         runtime=runtime,
-        after=after,
     )
-    pathways = measure_pathways.submit(
+    pathways = measure_pathways(
         checkpoint=checkpoint,
         routing=routing,
         probes=shared.probes,
@@ -192,7 +158,7 @@ def measure_checkpoint(
         bound=study.bound,
         runtime=runtime,
     )
-    measures = measure_routing.submit(
+    measures = measure_routing(
         checkpoint=checkpoint,
         routing=routing,
         probes=shared.probes,
@@ -202,16 +168,13 @@ def measure_checkpoint(
         sensitivity=study.sensitivity,
         runtime=runtime,
     )
-    tuned, scores = tune_and_score(study, checkpoint, shared, study.tuning, after)
+    tuned, scores = tune_and_score(study, checkpoint, shared, study.tuning)
     ablation = {
         rank: tune_and_score(
-            study, checkpoint, shared, _with_rank(study.tuning, rank), after, Label(f" rank {rank}")
+            study, checkpoint, shared, _with_rank(study.tuning, rank), Label(f" rank {rank}")
         )
         for rank in study.ablation.tuning_ranks
     }
-    readers = [routing, *tuned.values(), scores]
-    for other_tuned, other_scores in ablation.values():
-        readers += [*other_tuned.values(), other_scores]
     return {
         "routing": routing,
         "pathways": pathways,
@@ -219,38 +182,35 @@ def measure_checkpoint(
         "tuned": tuned,
         "scores": scores,
         "ablation": {rank: other_scores for rank, (_, other_scores) in ablation.items()},
-        "readers": [reader for reader in readers if reader is not None],
     }
 
 
 def tune_and_score(
     study: Study,
-    checkpoint: Checkpoint,
+    checkpoint: OneCheckpoint,
     shared: Shared,
     tuning: TuningSpec | None,
-    after: list[Any],
     which: Label = AS_ASKED,
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[dict[str, Node], Node | None]:
     """Adapters by domain and the scores with them; scores of the checkpoint as it is without.
 
     `which` is added to the names of scorings that are not the study's main one.
     """
     if not any(domain.benchmarks for domain in study.domains):
         return {}, None
-    adapters: dict[str, Any] = {}
+    adapters: dict[str, Node] = {}
     if tuning is not None:
         adapters = {
-            domain: tune_checkpoint.submit(
+            domain: tune_checkpoint(
                 label=Label(f"{domain} rank {tuning.rank}"),
                 checkpoint=checkpoint,
                 instructions=instructions,
                 tuning=tuning,
                 runtime=study.runtime,
-                after=after,
             )
             for domain, instructions in shared.instructions.items()
         }
-    scores = score_benchmarks.submit(
+    scores = score_benchmarks(
         label=which,
         checkpoint=checkpoint,
         adapters=adapters,
@@ -260,7 +220,6 @@ def tune_and_score(
         commits=shared.pinned.benchmark_data,
         evaluation=study.evaluation,
         runtime=study.runtime,
-        after=after,
     )
     return adapters, scores
 

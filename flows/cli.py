@@ -164,7 +164,7 @@ def status(study: StudyArgument, overlay: OverlayOption = None) -> None:
         for entry in whole:
             out.print(f"{_mark(entry.artifact)} {escape(entry.label)}")
         missing = sum(entry.artifact is None for entry in made.entries)
-        if missing:
+        if missing or made.unresolved:
             out.print(f"{missing} of {len(made.entries)} steps are missing: grokpath run {study}")
             raise typer.Exit(INCOMPLETE)
         out.print(f"complete: all {len(made.entries)} steps are there")
@@ -330,7 +330,7 @@ def _quiet_prefect(verbose: bool) -> None:
 
 
 def _print_left_out(plan: "Plan") -> None:
-    for one in plan.left_out:
+    for one in [*plan.left_out, *plan.unresolved]:
         err.print(str(one), markup=False, soft_wrap=True)
 
 

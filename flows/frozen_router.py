@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.execution import executing
 from flows.runner import task_runner
-from flows.series import finish
 from studies.frozen_router import FrozenRouterSpec
 from studies.settings import Runtime
 from tasks.frozen_router import run_frozen_routers
@@ -53,7 +53,7 @@ def frozen_router_flow(
         ridge=ridge,
         seed=seed,
     )
-    future = run_frozen_routers.submit(spec=spec, runtime=Runtime())
-    finish(future)
-    artifact: Any = future.result()
+    with executing() as execution:
+        (artifact,) = execution.artifacts_of([run_frozen_routers(spec=spec, runtime=Runtime())])
+    assert artifact is not None
     return {"path": str(artifact.path), **artifact.summary}

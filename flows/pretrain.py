@@ -1,15 +1,18 @@
 """Pretrain the nano models of a study: the checkpoints of the embedded default.
 
-The study flow opens every series first, so that all models train side by side; this flow does only
-that and leaves the measuring to another day.
+The study flow does the same and measures the checkpoints; this one leaves that to another day.
 """
 
 from prefect import flow
 
+from flows.checkpoints import training_of
+from flows.execution import executing
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
+from flows.resolve import resolve_series
 from flows.runner import task_runner
-from flows.series import open_series
 from store.artifacts import Checkpoint
+from tasks.checkpoints import expected_checkpoints, nano_checkpoint
+from tasks.graph import Graph
 from tasks.uses import recording
 
 
@@ -32,6 +35,17 @@ def pretrain_flow(
         changes: Fields of the study to change for this run.
     """
     spec = asked_study(study, overlays, changes)
-    with recording(spec):
-        opened = [open_series(series, spec.runtime) for series in spec.series]
-        return [one.found()[0] for one in opened]
+    with recording(spec), executing() as execution:
+        resolved = [resolve_series(series, spec.runtime, execution)[0] for series in spec.series]
+        trainings = [training_of(spec, one.series) for one in resolved]
+        execution.submit(Graph([[one.items, one.loss_curve] for one in trainings]))
+        execution.finish()
+        return [
+            list(one.checkpoints)
+            if training.pretraining is None
+            else [
+                nano_checkpoint(execution.artifact(training.pretraining), expected.model_dump())
+                for expected in expected_checkpoints(one.series)
+            ]
+            for one, training in zip(resolved, trainings, strict=True)
+        ]

@@ -5,39 +5,49 @@
         \\--> (tuning) --> scores --> contamination, generalization --------/       |
                                                         warehouse --> report, tracking
 
-Every call of `submit` is one Prefect task that reads artifacts and writes one; what is passed on
-are references. Whatever was made before, by any run, is reused (:mod:`tasks.step`).
+First the study's names are resolved (:mod:`flows.resolve`), then it is laid out as a graph whose
+nodes are steps; a run submits them, a plan looks them up. Whatever was made before, by any run, is
+reused (:mod:`tasks.step`).
 """
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
 
 from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
-    Pinned,
+    OneCheckpoint,
     Shared,
-    measure_checkpoints,
-    pin,
-    release,
+    Training,
+    checkpoints_of,
+    identify,
+    measure_checkpoint,
+    shared_of,
+    training_of,
 )
+from flows.execution import Execution, executing
 from flows.failures import StepsFailed
-from flows.kept import prepared
 from flows.parameters import Changes, StudyChoice, asked_study, run_name
+from flows.resolve import How, Looking, Pinned, Resolved, ResolvedSeries, resolve
 from flows.runner import task_runner
-from flows.series import OpenSeries, finish, open_series
 from flows.stopping import ending_bodies
-from store.artifacts import Checkpoint
 from store.identity import Label
-from studies.spec import Series, Study
+from studies.base import NothingYet
+from studies.spec import Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.contamination import find_contamination
 from tasks.dynamics import measure_drift, measure_dynamics
 from tasks.events import tell_events
 from tasks.frozen_router import run_frozen_routers
+from tasks.graph import Graph, Node
+from tasks.left_out import LeftOut
+from tasks.local import is_gone
 from tasks.pairing import pair_groups_by_text
 from tasks.pathways import measure_groups
-from tasks.plan import Plan, planning
+from tasks.plan import Plan
 from tasks.publish import (
     build_warehouse,
     check_tracking,
@@ -50,6 +60,18 @@ from tasks.report import write_report
 from tasks.sensitivity import try_settings
 from tasks.shown import showing
 from tasks.uses import recording
+
+logger = logging.getLogger("prefect.grokpath")
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A study as a graph, and the nodes that a run ends in; None while a series is unresolved."""
+
+    graph: Graph
+    warehouse: Node | None = None
+    report: Node | None = None
+    tracking: Node | None = None
 
 
 @flow(
@@ -81,84 +103,149 @@ def run_study(spec: Study) -> dict[str, str]:
     A finished report is delivered although its export to MLflow fails.
     """
     check_tracking()
-    with ending_bodies(), recording(spec) as delivered, showing(spec):
-        made = lay_out(spec)
+    with (
+        ending_bodies(),
+        recording(spec) as delivered,
+        executing() as execution,
+        showing(spec, execution.submissions),
+    ):
+        resolved, laid = prepare(spec, execution)
+        for one in resolved.left_out:
+            logger.warning("%s", one)
+        execution.submit(laid.graph)
         try:
-            finish(made)
+            execution.finish()
         except StepsFailed as error:
-            if not made["report"].state.is_completed():
+            if laid.report is None or not execution.has_made(laid.report):
                 raise
-            report = _deliver(spec, made)["report"]
+            report = _deliver(spec, laid, execution)["report"]
             raise error.although(f"the report and the warehouse are finished: {report}") from None
-        paths = _deliver(spec, made)
+        for unresolved in resolved.errors.values():
+            raise unresolved
+        paths = _deliver(spec, laid, execution)
         delivered()
         tell_events(spec)
     return paths
 
 
-def _deliver(spec: Study, made: dict[str, Any]) -> dict[str, str]:
-    return deliver(spec, {name: made[name].result() for name in ("warehouse", "report")})
+def _deliver(spec: Study, laid: LaidOut, execution: Execution) -> dict[str, str]:
+    assert laid.warehouse is not None
+    assert laid.report is not None
+    found = {"warehouse": laid.warehouse, "report": laid.report}
+    return deliver(spec, {name: execution.artifact(node) for name, node in found.items()})
 
 
 def plan_study(study: Study) -> Plan:
-    """What the study would do and what it would reuse; nothing runs."""
-    with planning() as plan:
-        lay_out(study)
-    return plan
+    """What the study would do and what it would reuse; nothing runs.
+
+    Raises
+    ------
+    ValueError
+        When a series cannot be resolved; one that has no checkpoint yet is left out, unless it is
+        the only one.
+    """
+    looking = Looking()
+    resolved, laid = prepare(study, looking)
+    for error in resolved.errors.values():
+        if not isinstance(error, NothingYet):
+            raise error
+    looking.plan.look_up(laid.graph.nodes)
+    looking.plan.left_out += resolved.left_out
+    looking.plan.unresolved += [str(error) for error in resolved.errors.values()]
+    return looking.plan
 
 
-def lay_out(study: Study) -> dict[str, Any]:
-    """The whole study, submitted; futures by name."""
-    pinned = pin(study)
-    opened = [open_series(series, study.runtime) for series in study.series]
-    measured = [measure_series(study, one, pinned) for one in opened]
-    left_out = [row for one in measured for row in one.pop("left_out")]
+def prepare(study: Study, how: How) -> tuple[Resolved, LaidOut]:
+    """Resolve a study and lay it out, without checkpoints that were deleted unmeasured."""
+    resolved = resolve(study, how)
+    laid = lay_out(study, resolved)
+    lacking = _unmeasured(resolved, laid.graph, how)
+    if lacking:
+        resolved = resolved.without(lacking)
+        laid = lay_out(study, resolved)
+    return resolved, laid
+
+
+def _unmeasured(resolved: Resolved, graph: Graph, how: How) -> list[LeftOut]:
+    """Checkpoints whose weights are gone and on which something was never measured."""
+    gone = [c for one in resolved.series for c in one.checkpoints if is_gone(c)]
+    if not gone:
+        return []
+    nodes = graph.of_checkpoints(gone)
+    # What they share must be there, to know what was measured with it.
+    how.artifacts_of([read for node in nodes for read in node.reads() if read.checkpoint is None])
+    plan = Plan()
+    plan.look_up(Graph(nodes).nodes)
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        checkpoint = node.checkpoint
+        if checkpoint is not None and plan.of(node).artifact is None:
+            key = checkpoint.series, checkpoint.revision
+            lacking.setdefault(key, []).append(node.step.name)
+    return [
+        LeftOut(
+            one.series,
+            one.revision,
+            one.step,
+            "its folder was deleted, and what the study asks was never measured on it",
+            f" ({', '.join(lacking[one.series, one.revision])}); put it back to have it measured",
+        )
+        for one in gone
+        if (one.series, one.revision) in lacking
+    ]
+
+
+def lay_out(study: Study, resolved: Resolved) -> LaidOut:
+    """The whole study as a graph; as far as it goes where a series is not resolved."""
+    trainings = [training_of(study, one.series) for one in resolved.series]
+    measured = [
+        measure_series(study, one, training, resolved.pinned)
+        for one, training in zip(resolved.series, trainings, strict=True)
+    ]
+    if resolved.errors:
+        return LaidOut(Graph(measured))
     domains, runtime = list(study.domains), study.runtime
-    monitors = judge_monitors.submit(
+    monitors = judge_monitors(
         series=measured,
         accuracy=accuracy(study),
         analysis=study.analysis,
         online=study.online,
         runtime=runtime,
     )
-    judged = [monitors, *judge_further(study, measured, monitors)]
-    warehouse = build_warehouse.submit(
+    warehouse = build_warehouse(
         study=describe(study),
         series=measured,
         domains=domains,
-        judged=judged,
-        left_out=left_out,
+        judged=[monitors, *judge_further(study, measured, monitors)],
+        left_out=[one.row() for one in resolved.left_out if one.settled],
         runtime=runtime,
     )
-    report = write_report.submit(warehouse=warehouse, runtime=runtime)
-    tracking = export_tracking.submit(
+    report = write_report(warehouse=warehouse, runtime=runtime)
+    tracking = export_tracking(
         study_name=study.name,
         warehouse=warehouse,
         report=report,
         destination=tracking_destination(),
         runtime=runtime,
     )
-    return {
-        "opened": [one.futures() for one in opened],
-        "series": measured,
-        "judged": judged,
-        "warehouse": warehouse,
-        "report": report,
-        "tracking": tracking,
-    }
+    return LaidOut(Graph(tracking), warehouse, report, tracking)
 
 
-def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str, Any]:
+def measure_series(
+    study: Study, one: ResolvedSeries, training: Training, pinned: Pinned
+) -> dict[str, Any]:
     """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
-    series, runtime = opened.series, study.runtime
+    series, runtime = one.series, study.runtime
     label = Label(series.name)
-    checkpoints, shared, left_out = prepared(study, opened, pinned)
-    steps = [checkpoint.step for checkpoint in checkpoints]
-    measured = measure_checkpoints(study, checkpoints, shared)
-    routing = [one["routing"] for one in measured]
-    scores = [one["scores"] for one in measured if one["scores"] is not None]
+    checkpoints = checkpoints_of(one, training)
+    shared = shared_of(study, one, training, pinned)
+    identity = identify(series, checkpoints, training)
+    steps = identity["steps"]
+    measured = [measure_checkpoint(study, checkpoint, shared) for checkpoint in checkpoints]
+    routing = [found["routing"] for found in measured]
+    scores = [found["scores"] for found in measured if found["scores"] is not None]
     domains = [domain.name for domain in study.domains]
-    memorization = find_memorization.submit(
+    memorization = find_memorization(
         label=label,
         steps=steps,
         routing=routing,
@@ -167,7 +254,7 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
         sensitivity=study.sensitivity,
         runtime=runtime,
     )
-    groups = measure_groups.submit(
+    groups = measure_groups(
         label=label,
         steps=steps,
         routing=routing,
@@ -176,27 +263,25 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
         pathways=study.pathways,
         runtime=runtime,
     )
-    drift = measure_drift.submit(
+    drift = measure_drift(
         label=label, steps=steps, routing=routing, domains=domains, runtime=runtime
     )
-    dynamics = measure_dynamics.submit(label=label, steps=steps, routing=routing, runtime=runtime)
-    generalized = generalize(study, shared, checkpoints, memorization, scores)
-    release(checkpoints[-1], [*measured[-1]["readers"], generalized["contamination"]])
+    dynamics = measure_dynamics(label=label, steps=steps, routing=routing, runtime=runtime)
+    generalized = generalize(study, shared, checkpoints, steps, memorization, scores)
     return {
-        **identify(series, checkpoints),
+        **identity,
         "probes": shared.probes,
         "instructions": list(shared.instructions.values()),
-        "loss_curve": opened.loss_curve,
+        "loss_curve": training.loss_curve,
         "routing": routing,
-        "pathways": [one["pathways"] for one in measured],
-        "measures": [one["measures"] for one in measured],
+        "pathways": [found["pathways"] for found in measured],
+        "measures": [found["measures"] for found in measured],
         "scores": scores,
-        "tuned": [one["tuned"] for one in measured],
+        "tuned": [found["tuned"] for found in measured],
         "ablation": {
-            str(rank): [one["ablation"][rank] for one in measured]
+            str(rank): [found["ablation"][rank] for found in measured]
             for rank in study.ablation.tuning_ranks
         },
-        "left_out": [one.row() for one in left_out if one.settled],
         "memorization": memorization,
         "groups": groups,
         "drift": drift,
@@ -208,15 +293,16 @@ def measure_series(study: Study, opened: OpenSeries, pinned: Pinned) -> dict[str
 def generalize(
     study: Study,
     shared: Shared,
-    checkpoints: list[Checkpoint],
-    memorization: Any,
-    scores: list[Any],
-) -> dict[str, Any]:
+    checkpoints: Sequence[OneCheckpoint],
+    steps: list[int],
+    memorization: Node,
+    scores: list[Node],
+) -> dict[str, Node | None]:
     """What the benchmarks' documents tell of a series; nothing where none was scored."""
     if not scores:
         return {"contamination": None, "generalization": None, "pairing": None}
     label, runtime = shared.label, study.runtime
-    contamination = find_contamination.submit(
+    contamination = find_contamination(
         label=label,
         last=checkpoints[-1],
         benchmarks=benchmarks(study),
@@ -227,15 +313,15 @@ def generalize(
         contamination=study.contamination,
         runtime=runtime,
     )
-    generalization = find_generalization.submit(
+    generalization = find_generalization(
         label=label,
-        steps=[checkpoint.step for checkpoint in checkpoints],
+        steps=steps,
         scores=scores,
         contamination=contamination,
         settings=study.generalization,
         runtime=runtime,
     )
-    pairing = pair_groups_by_text.submit(
+    pairing = pair_groups_by_text(
         label=label,
         probes=shared.probes,
         memorization=memorization,
@@ -252,12 +338,12 @@ def generalize(
     }
 
 
-def judge_further(study: Study, measured: list[dict[str, Any]], monitors: Any) -> list[Any]:
+def judge_further(study: Study, measured: list[dict[str, Any]], monitors: Node) -> list[Node]:
     """What is asked beside the monitors: other settings, and the experiment of App. C.4."""
     further = []
     if study.sensitivity is not None:
         further.append(
-            try_settings.submit(
+            try_settings(
                 series=measured,
                 monitors=monitors,
                 accuracy=accuracy(study),
@@ -269,22 +355,5 @@ def judge_further(study: Study, measured: list[dict[str, Any]], monitors: Any) -
             )
         )
     if study.frozen_router is not None:
-        further.append(run_frozen_routers.submit(spec=study.frozen_router, runtime=study.runtime))
+        further.append(run_frozen_routers(spec=study.frozen_router, runtime=study.runtime))
     return further
-
-
-def identify(series: Series, checkpoints: list[Checkpoint]) -> dict[str, Any]:
-    """What a series is called and which checkpoints it has."""
-    return {
-        "name": series.name,
-        "role": series.role,
-        "title": series.title,
-        "variant": series.variant,
-        "control_for": series.control_for,
-        "source_kind": series.source.kind,
-        "steps": [checkpoint.step for checkpoint in checkpoints],
-        "tokens_seen": [checkpoint.tokens_seen for checkpoint in checkpoints],
-        "revisions": [checkpoint.revision for checkpoint in checkpoints],
-        "digests": [checkpoint.digest for checkpoint in checkpoints],
-        "repositories": [checkpoint.repository for checkpoint in checkpoints],
-    }

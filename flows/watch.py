@@ -51,7 +51,10 @@ def watch_flow(
     if not news:
         tell_events(spec)  # what a killed watch had no time to tell
         return Completed(name="NothingNew", message=f"{spec.name}: {NOTHING_NEW}")
-    paths = run_study(spec)
+    try:
+        paths = run_study(spec)
+    except NothingYet as nothing:  # of one series; the others are measured
+        return Completed(name="NothingYet", message=str(nothing))
     return Completed(message=f"{spec.name}: up to date", data=paths)
 
 
@@ -71,6 +74,8 @@ def news_of(spec: Study, plan: Plan) -> bool:
     _refuse_lone_checkpoints(plan)
     if any(entry.artifact is None for entry in plan.entries):
         return True
+    if plan.unresolved:
+        raise NothingYet("; ".join(plan.unresolved))
     made = {entry.step_name: entry.artifact for entry in plan.entries}
     return not is_delivered(spec, made)
 

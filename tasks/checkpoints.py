@@ -87,27 +87,39 @@ def keep_loss_curve(
     return {}
 
 
-def nano_checkpoints(series: Series, pretraining: Artifact | None) -> list[Checkpoint]:
-    """Checkpoints of a nano series; without digests as long as the model is not trained."""
+def expected_checkpoints(series: Series) -> list[Checkpoint]:
+    """Checkpoints of a nano series as they will be, without digests."""
     assert series.source.kind == "nano"
     spec = series.source.pretraining
     checkpoints = []
     for training_step in spec.checkpoint_steps:
         tokens_seen = training_step * spec.batch_size * TOKENS_PER_SAMPLE
-        revision = checkpoint_name(training_step, tokens_seen)
-        location, digest = "", None
-        if pretraining is not None:
-            folder = pretraining.path / "checkpoints" / revision
-            location = folder.relative_to(artifacts.root()).as_posix()
-            digest = pretraining.summary["digests"][revision]
         checkpoints.append(
             Checkpoint(
                 series=series.name,
                 step=training_step,
                 tokens_seen=tokens_seen,
-                revision=revision,
-                digest=digest,
-                location=location,
+                revision=checkpoint_name(training_step, tokens_seen),
+                digest=None,
+                location="",
             )
         )
     return checkpoints
+
+
+def nano_checkpoint(pretraining: Artifact, expected: dict[str, Any]) -> Checkpoint:
+    """A checkpoint that was expected, now that the model is trained."""
+    folder = pretraining.path / "checkpoints" / expected["revision"]
+    return Checkpoint(
+        **expected
+        | {
+            "digest": digest_of(pretraining, expected["revision"]),
+            "location": folder.relative_to(artifacts.root()).as_posix(),
+        }
+    )
+
+
+def digest_of(pretraining: Artifact, revision: str) -> str:
+    """Digest of one checkpoint of a training."""
+    digest: str = pretraining.summary["digests"][revision]
+    return digest

@@ -8,16 +8,13 @@ which must be the same folder, under the same path, for all workers and the flow
 
 import os
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.context import TaskRunContext
 
 if TYPE_CHECKING:
     from distributed import Worker
-
-    from tasks.workers import Progress
 
 
 def topic(flow_run_id: UUID) -> str:
@@ -61,8 +58,8 @@ def enter(root: str) -> None:
     os.environ["GROKPATH_ROOT"] = root
 
 
-def pass_on(progress: "Progress") -> None:
-    """Send a report to the process of the flow whose task this is."""
+def pass_on(progress: dict[str, Any]) -> None:
+    """Send the fields of a report to the process of the flow whose task this is."""
     here, context = worker(), TaskRunContext.get()
     if here is not None and context is not None and context.task_run.flow_run_id is not None:
-        here.log_event(topic(context.task_run.flow_run_id), {"progress": asdict(progress)})
+        here.log_event(topic(context.task_run.flow_run_id), {"progress": progress})

@@ -20,21 +20,22 @@ from studies.settings import Runtime
 from studies.sources import HubSource
 from studies.spec import Series
 from tasks.downloads import PINNED, pinned_files
+from tasks.graph import Node
 from tasks.left_out import LeftOut
-from tasks.plan import Planned, current_plan
 from tasks.step import step
 
 logger = logging.getLogger("prefect.grokpath")
 
 
-def find_revisions(source: HubSource) -> dict[str, str | None]:
+def find_revisions(source: HubSource, *, looking: bool) -> dict[str, str | None]:
     """Revisions of a source in order of step, each with the commit it points at now, if known.
 
-    The hub is asked unless they are listed. A plan that cannot ask it knows the steps at best.
+    The hub is asked unless they are listed. Who only looks and cannot ask it knows the steps at
+    best.
     """
     if source.revisions is not None:
         return dict.fromkeys(source.revisions)
-    if current_plan() is None:
+    if not looking:
         return choose_revisions_task(source)
     try:
         return choose_revisions(source)
@@ -155,7 +156,9 @@ def without_skipped(
     return {name: revisions[name] for name in revisions if name not in skipped}, left_out
 
 
-def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Checkpoint]:
+def hub_checkpoints(
+    series: Series, pins: dict[str, Artifact | None], *, looking: bool
+) -> list[Checkpoint]:
     """Checkpoints of a hub series by step; without digests as long as they are not resolved.
 
     Raises
@@ -198,7 +201,7 @@ def hub_checkpoints(series: Series, pins: dict[str, Artifact | None]) -> list[Ch
                 "same step; take one of them"
             )
     _tell_gaps(checkpoints)
-    _refuse_strangers(series.name, checkpoints)
+    _refuse_strangers(series.name, checkpoints, looking=looking)
     return checkpoints
 
 
@@ -212,14 +215,12 @@ def hub_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     )
 
 
-def commits_of(pins: dict[str, Any]) -> dict[str, Any]:
-    """Commits by data set of what was pinned; what is only planned stays what it is."""
-    commits: dict[str, Any] = {}
-    for name, pin in pins.items():
-        found = pin.result()
-        commits[name] = found.summary["commit"] if found is not None else pin
-        assert found is not None or isinstance(pin, Planned)
-    return commits
+def commits_of(nodes: dict[str, Node], pinned: list[Artifact | None]) -> dict[str, Any]:
+    """Commits by data set; the node that would find it out where it is not known yet."""
+    return {
+        name: node if found is None else found.summary["commit"]
+        for (name, node), found in zip(nodes.items(), pinned, strict=True)
+    }
 
 
 def _location(repository: str, pinned: Artifact | None) -> str:
@@ -237,11 +238,11 @@ def _tell_gaps(checkpoints: list[Checkpoint]) -> None:
         logger.warning("%s: %s", checkpoints[0].repository, gap)
 
 
-def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint]) -> None:
+def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, looking: bool) -> None:
     """Refuse revisions that are not the same model as the first.
 
     Configurations came with the commits; tokenizers, which are small, are brought where their
-    digests differ. A plan brings nothing, and looks at what is here.
+    digests differ. Who only looks brings nothing.
     """
     from hub.download import bring
     from models.series import Member, check_series
@@ -255,7 +256,7 @@ def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint]) -> None:
         tokenizers.setdefault(digest, checkpoint.pinned)
         members.append(Member(checkpoint.revision, checkpoint.path, digest))
     if len(tokenizers) > 1:
-        if current_plan() is not None:
+        if looking:
             return
         for pinned in tokenizers.values():
             found = pinned_files(pinned)

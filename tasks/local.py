@@ -5,14 +5,14 @@
   of an incomplete one, that is an error.
 * One that was seen before and whose folder is gone stays in the series, known by its digest: a
   training run that keeps its newest checkpoints deletes what was measured. The flow leaves it out
-  again where something of it was never measured (:mod:`flows.kept`).
+  again where something of it was never measured (:mod:`flows.study`).
 * Unless another training writes into the folder by now: what is new has a step that what is gone
   had reached already. Then what is gone is forgotten, because one curve must not mix two trainings.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,7 @@ from store.artifacts import Checkpoint, Tokenizer
 from store.seen import Seen
 from studies.base import NothingYet
 from studies.sources import LocalSource
-from studies.spec import Series
 from tasks.left_out import STALE_SECONDS, LeftOut
-from tasks.plan import current_plan
 
 if TYPE_CHECKING:
     from models.digest import LocalCheckpoint
@@ -41,12 +39,11 @@ Found = tuple[list[Checkpoint], list[LeftOut]]
 """Checkpoints of a series in order of step, and those that are left out."""
 
 
-def find_checkpoints(series: Series) -> Found:
-    """Look into a folder of checkpoints, as a Prefect task inside a flow, directly in a plan."""
-    assert series.source.kind == "local"
-    look: Callable[[str, LocalSource], Found]
-    look = discover if current_plan() is not None else discover_checkpoints
-    return look(series.name, series.source)
+def find_checkpoints(series_name: str, source: LocalSource, *, looking: bool) -> Found:
+    """Look into a folder of checkpoints, as a Prefect task inside a run."""
+    if looking:
+        return discover(series_name, source, looking=True)
+    return discover_checkpoints(series_name, source)
 
 
 @task(name="discover", task_run_name="discover {series_name}")
@@ -56,10 +53,10 @@ def discover_checkpoints(series_name: str, source: LocalSource) -> Found:
         return discover(series_name, source)
 
 
-def discover(series_name: str, source: LocalSource) -> Found:
+def discover(series_name: str, source: LocalSource, *, looking: bool = False) -> Found:
     """Complete checkpoints of a folder and those that were, known by the SHA-256 of their files.
 
-    In order of step. A plan writes nothing down.
+    In order of step. Who only looks writes nothing down.
 
     Raises
     ------
@@ -73,7 +70,7 @@ def discover(series_name: str, source: LocalSource) -> Found:
     there = _listed(source, known)
     found, left_out = _complete(series_name, there, source, known)
     gone = _gone(known, there, found, source)
-    if current_plan() is None:
+    if not looking:
         # What was complete and is damaged now is not new when it is repaired.
         names = {*(one.name for one in gone), *(one.revision for one in left_out)}
         kept = {one.name: one for one in known.values() if one.name in names}

@@ -1,24 +1,20 @@
 """What a study would do, found out without doing any of it.
 
-Inside :func:`planning` a step is looked up instead of submitted. A step can be reused when every
-artifact it reads is there and its own artifact is there and whole. What reads something that is yet
-to be made counts as to be run; it may still turn out reusable, when the input is rebuilt with the
-same content.
+A step can be reused when every artifact it reads is there and its own artifact is there and whole.
+What reads something that is yet to be made counts as to be run; it may still turn out reusable,
+when the input is rebuilt with the same content.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from store import artifacts, shared
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import fingerprint
+from tasks.graph import AnyStep, Late, Node
 from tasks.left_out import LeftOut
-
-if TYPE_CHECKING:
-    from tasks.step import Check, Step
 
 
 @dataclass(frozen=True)
@@ -34,10 +30,6 @@ class Planned:
     is_here: bool = True
     """Whether the artifact, if there is one, is on this machine: it may be in the shared store."""
 
-    def result(self) -> Artifact | None:
-        """The artifact, when it is there; stands in for a future's result."""
-        return self.artifact
-
 
 @dataclass
 class Plan:
@@ -46,26 +38,21 @@ class Plan:
     entries: list[Planned] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     """Checkpoints that are there and are not in their series."""
+    unresolved: list[str] = field(default_factory=list)
+    """Why a series has no part in the plan."""
+    _by_node: dict[int, Planned] = field(default_factory=dict, repr=False, compare=False)
 
-    def look_up(self, step: "Step", inputs: dict[str, Any]) -> Planned:
-        """Note one step."""
-        resolved = _resolve(inputs)
-        artifact, is_here = None, True
-        if not _has_missing(resolved):
-            key = fingerprint(step.name, step.version, resolved)
-            try:
-                artifact = artifacts.find(step.name, step.version, key)
-            except artifacts.DamagedArtifact:
-                artifact = None  # it will be made again
-            if artifact is None and step.still_holds is None:
-                artifact, is_here = shared.known(step.name, step.version, key), False
-        if artifact and step.still_holds and not _holds(step.still_holds, artifact, resolved):
-            artifact = None
-        checkpoint = inputs.get("checkpoint")
-        given = _resolve(inputs, only_here=True)
-        planned = Planned(step.name, step.label(inputs), checkpoint, artifact, given, is_here)
-        self.entries.append(planned)
-        return planned
+    def look_up(self, nodes: Iterable[Node]) -> None:
+        """Add nodes, each after what it reads."""
+        for node in nodes:
+            if node.number not in self._by_node:
+                planned = self._planned(node)
+                self._by_node[node.number] = planned
+                self.entries.append(planned)
+
+    def of(self, node: Node) -> Planned:
+        """What was found of a node."""
+        return self._by_node[node.number]
 
     def labels(self) -> dict[str, set[str]]:
         """Names of the runs per step name, in order; runs of one name make one artifact."""
@@ -82,41 +69,58 @@ class Plan:
             counts[entry.step_name] = (total + 1, reused + (entry.artifact is not None))
         return counts
 
+    def _planned(self, node: Node) -> Planned:
+        step, resolved = node.step, self._resolve(node.inputs)
+        artifact, is_here = None, True
+        if not _has_missing(resolved):
+            artifact, is_here = _find(step, resolved)
+        given = self._resolve(node.inputs, only_here=True)
+        checkpoint = resolved.get("checkpoint")
+        return Planned(
+            step.name,
+            node.label,
+            checkpoint if isinstance(checkpoint, Checkpoint) else None,
+            artifact,
+            given,
+            is_here,
+        )
 
-_current: ContextVar[Plan | None] = ContextVar("plan", default=None)
+    def _resolve(self, value: Any, *, only_here: bool = False) -> Any:
+        """Artifacts in the place of nodes, or what is planned where there is none."""
+        if isinstance(value, Node):
+            planned = self.of(value)
+            return planned if only_here and not planned.is_here else planned.artifact or planned
+        if isinstance(value, Late):
+            artifact = self.of(value.node).artifact
+            if artifact is None:
+                return value.until_then if value.until_then is not None else self.of(value.node)
+            return value.read(artifact, *value.arguments)
+        if isinstance(value, dict):
+            return {key: self._resolve(item, only_here=only_here) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._resolve(item, only_here=only_here) for item in value]
+        return value
 
 
-def current_plan() -> Plan | None:
-    """The plan being made, if any."""
-    return _current.get()
+def _find(step: AnyStep, inputs: dict[str, Any]) -> tuple[Artifact | None, bool]:
+    """The artifact of a step on its inputs, and whether it is on this machine."""
+    key = fingerprint(step.name, step.version, inputs)
+    artifact, is_here = None, True
+    with suppress(artifacts.DamagedArtifact):  # it will be made again
+        artifact = artifacts.find(step.name, step.version, key)
+    if step.still_holds is None:
+        if artifact is None:
+            artifact, is_here = shared.known(step.name, step.version, key), False
+    elif artifact is not None and not _holds(step.still_holds, artifact, inputs):
+        artifact = None
+    return artifact, is_here
 
 
-@contextmanager
-def planning() -> Iterator[Plan]:
-    """Look steps up instead of submitting them; nothing runs, nothing is written."""
-    plan = Plan()
-    token = _current.set(plan)
+def _holds(check: Any, artifact: Artifact, inputs: dict[str, Any]) -> bool:
     try:
-        yield plan
-    finally:
-        _current.reset(token)
-
-
-def _holds(check: "Check", artifact: Artifact, inputs: dict[str, Any]) -> bool:
-    try:
-        return check(artifact, inputs)
+        return bool(check(artifact, inputs))
     except (ConnectionError, ValueError):
         return False  # what cannot be asked counts as to be run; the run says what is wrong
-
-
-def _resolve(value: Any, *, only_here: bool = False) -> Any:
-    if isinstance(value, Planned):
-        return value if only_here and not value.is_here else value.artifact or value
-    if isinstance(value, dict):
-        return {key: _resolve(item, only_here=only_here) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_resolve(item, only_here=only_here) for item in value]
-    return value
 
 
 def _has_missing(value: Any) -> bool:

@@ -25,7 +25,7 @@ from store.artifacts import Artifact
 from studies.spec import Study
 from tasks.pages import as_table, on_flow_run
 from tasks.publish import FIGURES, REPORT, WAREHOUSE, delivered, tracking_destination
-from tasks.submitted import Ending, Submission, submissions
+from tasks.submitted import Ending, Submission
 
 MAIN_FIGURES = {"accuracy": "Accuracy", "pathway_distance": "Pathway distance"}
 MAX_LISTED = 20
@@ -51,15 +51,17 @@ MARKS = {
 
 
 @contextmanager
-def showing(study: Study) -> Iterator[None]:
-    """Show on the flow run's page what the study made inside, or what is missing."""
-    with submissions() as asked:
-        try:
-            yield
-        except Exception:
-            _carefully(_show_incomplete, study, asked)
-            raise
-    _carefully(_show_complete, study, asked)
+def showing(study: Study, submitted: Sequence[Submission]) -> Iterator[None]:
+    """Show on the flow run's page what the study made inside, or what is missing.
+
+    `submitted` grows while the study runs.
+    """
+    try:
+        yield
+    except Exception:
+        _carefully(_show_incomplete, study, submitted)
+        raise
+    _carefully(_show_complete, study, submitted)
 
 
 def key_of(study_name: str, what: str) -> str:

@@ -39,11 +39,10 @@ from studies.settings import Runtime
 from tasks import cluster, workers
 from tasks.devices import cards, on_a_card
 from tasks.downloads import inputs_here
+from tasks.graph import Node, settled
 from tasks.local import unchanged
-from tasks.plan import Planned, current_plan
 from tasks.progress import Bar
 from tasks.said import BY_DOMAIN, silence_endings, tell_made
-from tasks.submitted import note
 
 _IN_STEP = "in the step: "
 
@@ -77,6 +76,7 @@ class FingerprintPolicy(CachePolicy):
         assert self.step is not None
         if self.root is not None:
             cluster.enter(self.root)
+        inputs = settled(inputs)
         key = fingerprint(self.step.name, self.step.version, inputs)
         name = artifacts.name_of(self.step.name, self.step.version, key)
         if task_ctx.task_run.flow_run_id is not None:
@@ -113,7 +113,7 @@ class Step:
             self._visible(),
             name=name,
             description=inspect.getdoc(body),
-            task_run_name=run_name,
+            task_run_name=self._named,
             cache_policy=FingerprintPolicy(step=self),
             persist_result=True,
             result_serializer="json",
@@ -123,24 +123,20 @@ class Step:
         """Travels by name: a task on its way to another process has its step inside."""
         return _step_named, (self.body.__module__, self.body.__name__)
 
-    def submit(
-        self, *, after: Sequence[Any] = (), **inputs: Any
-    ) -> "PrefectFuture[Artifact] | Planned":
+    def __call__(self, **inputs: Any) -> Node:
+        """One run of the step in a graph; nothing is done yet."""
+        return Node(self, inputs)
+
+    def submit(self, *, after: Sequence[Any] = (), **inputs: Any) -> "PrefectFuture[Artifact]":
         """Hand the step to Prefect; futures among the inputs are waited for and resolved.
 
-        So are those in `after`, whether they succeed or fail. Inside :func:`tasks.plan.planning`
-        nothing is handed over; the plan learns of it.
+        So are those in `after`, whether they succeed or fail.
         """
-        plan = current_plan()
-        if plan is not None:
-            return plan.look_up(self, inputs)
         storing = self.task.with_options(
             cache_policy=FingerprintPolicy(step=self, root=str(artifacts.root())),
             result_storage=artifacts.artifacts_root(),
         )
-        future = storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
-        note(self.name, self.label(inputs), inputs.get("checkpoint"), future)
-        return future
+        return storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
 
     def run(self, **inputs: Any) -> Artifact:
         """Make the artifact, or find it made; what the Prefect task does when it has no result."""
@@ -245,6 +241,10 @@ class Step:
         """Speaking name of one run of the step."""
         return self.run_name.format(**inputs)
 
+    def _named(self, parameters: dict[str, Any]) -> str:
+        """Name of the task run, for Prefect."""
+        return self.label(settled(parameters))
+
     def _compute(self, out: Path, inputs: dict[str, Any]) -> workers.Answer:
         runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
         job = workers.Job(
@@ -268,7 +268,7 @@ class Step:
         """What Prefect sees: the body's signature without `out`."""
 
         def visible(**inputs: Any) -> Artifact:
-            return self.run(**inputs)
+            return self.run(**settled(inputs))
 
         signature = inspect.signature(self.body)
         parameters = [

@@ -1,12 +1,5 @@
-"""What a flow run has asked for: its steps in order, with the futures that tell how each ended.
+"""One step that a run has submitted, with the future that says how it ended."""
 
-Inside :func:`submissions` every step that is submitted is noted, so that at the end, or after a
-failure in the middle, the run's page can say what is there and what is missing (tasks.shown).
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,7 +7,6 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from store.artifacts import Checkpoint
-from tasks.workers import Progress, unwatch, watch
 
 
 class Ending(StrEnum):
@@ -28,7 +20,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Submission:
-    """One step that was submitted; `reused` are the labels of all that told so."""
+    """One step that was submitted; `reused` are the labels of all that reported so."""
 
     step_name: str
     label: str
@@ -48,39 +40,3 @@ class Submission:
             found = state.name == "Cached" or self.label in self.reused
             return Ending.reused if found else Ending.made
         return Ending.failed if state.is_failed() or state.is_crashed() else Ending.missing
-
-
-@dataclass(frozen=True)
-class _Noted:
-    steps: list[Submission] = field(default_factory=list)
-    reused: set[str] = field(default_factory=set)
-
-    def follow(self, report: Progress) -> None:
-        """Remember what was told to be reused."""
-        if report.reused:
-            self.reused.add(report.label)
-
-
-_noted: ContextVar[_Noted | None] = ContextVar("submissions", default=None)
-
-
-@contextmanager
-def submissions() -> Iterator[list[Submission]]:
-    """Note every step that this thread submits."""
-    noted = _Noted()
-    token = _noted.set(noted)
-    watch(noted.follow)
-    try:
-        yield noted.steps
-    finally:
-        unwatch(noted.follow)
-        _noted.reset(token)
-
-
-def note(
-    step_name: str, label: str, checkpoint: Checkpoint | None, future: PrefectFuture[Any]
-) -> None:
-    """Note one step, where somebody asked for it."""
-    noted = _noted.get()
-    if noted is not None:
-        noted.steps.append(Submission(step_name, label, checkpoint, future, noted.reused))

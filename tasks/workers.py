@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -186,7 +186,7 @@ def tell(progress: Progress) -> None:
     """Pass a report on to whoever watches in this process; from a cluster, to the flow's too."""
     for listener in list(_listeners):
         listener(progress)
-    cluster.pass_on(progress)
+    cluster.pass_on(asdict(progress))
 
 
 def _start(messages: Any) -> None:

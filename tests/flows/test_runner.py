@@ -7,10 +7,11 @@ import cloudpickle
 import pytest
 from distributed import Client, KilledWorker, LocalCluster
 from prefect import allow_failure, flow, task
+from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.failures import raise_failures
 from flows.runner import task_runner
-from flows.series import finish
 from store import artifacts
 from store.artifacts import Checkpoint
 from tasks import cluster
@@ -112,6 +113,11 @@ def note(path):
     path.write_text("ran")
 
 
+def finish(futures):
+    wait(futures)
+    raise_failures(futures)
+
+
 @flow
 def troubled(folder):
     """One task fails, one kills every worker it gets; what may follow both, and what may not."""
@@ -119,9 +125,9 @@ def troubled(folder):
     note.submit(folder / "after", wait_for=[allow_failure(failed)]).wait()
     note.submit(folder / "never", wait_for=[failed]).wait()
     with pytest.raises(ValueError, match="as it should"):
-        finish({"a": [failed]})
+        finish([failed])
     with pytest.raises(KilledWorker):
-        finish({"a": [killed]})
+        finish([killed])
 
 
 def test_what_waits_for_a_failure_and_what_a_killed_worker_means(prefect_server, asked, tmp_path):

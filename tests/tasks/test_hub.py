@@ -20,7 +20,6 @@ from tasks.hub import (
     tell_moved,
     without_skipped,
 )
-from tasks.plan import planning
 from tests.published import branch_name, publish_model
 
 REPOSITORY = "tiny/moe"
@@ -47,15 +46,14 @@ def test_a_branch_that_moves_is_told_and_changes_nothing(hub, root, tmp_path, ca
     new = hub.add_revision(
         "model", REPOSITORY, branch_name(10), tmp_path / REPOSITORY / branch_name(20)
     )
-    with planning():
-        now = find_revisions(source)
+    now = find_revisions(source, looking=True)
     assert now == {branch_name(10): new, branch_name(20): commits[branch_name(20)]}
     logging.getLogger("prefect.grokpath").propagate = True
     with caplog.at_level("WARNING"):
         tell_moved(source, now, pins)
     assert f"has moved to {new}" in caplog.text
     assert branch_name(20) not in caplog.text
-    found = hub_checkpoints(series(steps=(10, 20)), pin(10, 20))
+    found = hub_checkpoints(series(steps=(10, 20)), pin(10, 20), looking=False)
     assert [checkpoint.digest for checkpoint in found] == list(commits.values())[:2]
 
 
@@ -65,8 +63,10 @@ def test_the_same_weights_under_two_names_are_refused_unless_allowed(hub, root, 
     hub.add_revision("model", REPOSITORY, branch_name(30), folder)
     names = (branch_name(10), branch_name(30))
     with pytest.raises(ValueError, match="same weights, byte for byte"):
-        hub_checkpoints(series(revisions=names), pin(10, 30))
-    allowed = hub_checkpoints(series(revisions=names, allow_identical=True), pin(10, 30))
+        hub_checkpoints(series(revisions=names), pin(10, 30), looking=False)
+    allowed = hub_checkpoints(
+        series(revisions=names, allow_identical=True), pin(10, 30), looking=False
+    )
     assert [checkpoint.step for checkpoint in allowed] == [10, 30]
 
 
@@ -87,15 +87,14 @@ def test_a_revision_without_a_step_in_its_name_is_refused(hub, root, tmp_path):
         label=Label("main"), repository=REPOSITORY, revision="main", runtime=RUNTIME
     )
     with pytest.raises(ValueError, match=r"revision 'main' .* its step is not known"):
-        hub_checkpoints(series(revisions=("main",)), {"main": pinned})
+        hub_checkpoints(series(revisions=("main",)), {"main": pinned}, looking=False)
 
 
 def test_a_plan_that_cannot_ask_knows_the_steps(hub, root):
-    with planning():
-        found = find_revisions(HubSource(repository="nobody/nothing", steps=(5, 7), prefix="s1-"))
-        assert found == {"s1-step5": None, "s1-step7": None}
-        with pytest.raises(ValueError, match="nobody/nothing"):
-            find_revisions(HubSource(repository="nobody/nothing", count=3))
+    source = HubSource(repository="nobody/nothing", steps=(5, 7), prefix="s1-")
+    assert find_revisions(source, looking=True) == {"s1-step5": None, "s1-step7": None}
+    with pytest.raises(ValueError, match="nobody/nothing"):
+        find_revisions(HubSource(repository="nobody/nothing", count=3), looking=True)
 
 
 def test_a_data_set_stays_at_the_commit_it_was_resolved_to(hub, root):
@@ -149,12 +148,12 @@ def test_revisions_of_two_models_are_refused(hub, root, tmp_path):
         hub.add_revision("model", REPOSITORY, branch_name(20), place)
 
     republish("tokenizer.json", padding={"strategy": "BatchLongest"})
-    first, second = hub_checkpoints(wanted, pin(10, 20))
+    first, second = hub_checkpoints(wanted, pin(10, 20), looking=False)
     assert first.pinned.summary["tokenizer_digest"] != second.pinned.summary["tokenizer_digest"]
     shutil.rmtree(second.pinned.path)
     republish("tokenizer.json", normalizer={"type": "Lowercase"})
     with pytest.raises(ValueError, match=rf"tokenizer of {branch_name(20)} is not that of .*norm"):
-        hub_checkpoints(wanted, pin(10, 20))
+        hub_checkpoints(wanted, pin(10, 20), looking=False)
     assert not [one for one in hub.asked("safetensors") if one.path.endswith(".safetensors")]
 
 

@@ -14,7 +14,6 @@ from studies.base import NothingYet
 from studies.sources import LocalSource
 from tasks.left_out import STALE_SECONDS
 from tasks.local import discover, is_gone, local_tokenizer, unchanged
-from tasks.plan import planning
 from tests.little import write_checkpoint
 
 
@@ -143,8 +142,7 @@ def test_what_was_seen_stays_when_its_folder_is_deleted(folder):
 
 
 def test_a_plan_writes_nothing_down(folder):
-    with planning():
-        look(folder)
+    discover("main", LocalSource(path=folder), looking=True)
     assert seen.recall(folder) == {}
 
 

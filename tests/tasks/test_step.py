@@ -13,7 +13,8 @@ from studies.nano_model import CorpusSpec
 from studies.settings import Runtime
 from tasks import workers
 from tasks.checkpoints import make_benchmark_items, make_corpus
-from tasks.plan import planning
+from tasks.graph import Graph
+from tasks.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("root", "prefect_server")
 SPEC = CorpusSpec(modulus=7)
@@ -154,9 +155,10 @@ def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
 
 def test_planning_runs_nothing_and_knows_what_is_there(bodies, root):
     def plan():
-        with planning() as made:
-            corpus = make_corpus.submit(label=MAIN, corpus=SPEC, runtime=RUNTIME)
-            make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=RUNTIME)
+        corpus = make_corpus(label=MAIN, corpus=SPEC, runtime=RUNTIME)
+        items = make_benchmark_items(label=MAIN, corpus=corpus, runtime=RUNTIME)
+        made = Plan()
+        made.look_up(Graph(items).nodes)
         return made.counts()
 
     assert plan() == {"corpus": (1, 0), "benchmark-items": (1, 0)}

@@ -1,0 +1,240 @@
+"""A study's names, resolved before anything is laid out: to commits, digests and steps.
+
+Benchmarks are found first, as nothing is worth training or downloading for one that cannot be
+scored. A series that cannot be resolved stops only what depends on it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from flows.asked import benchmarks, hub_data_sets
+from store.artifacts import Artifact, Checkpoint, Tokenizer
+from store.identity import Label
+from studies.base import NothingYet
+from studies.settings import Runtime
+from studies.sources import HubSamples, HubSource, LocalSource
+from studies.spec import Series, Study
+from tasks.benchmarks import (
+    check_sandbox,
+    find_benchmarks,
+    known_benchmarks,
+    look_up_benchmarks,
+)
+from tasks.graph import Node
+from tasks.hub import (
+    commits_of,
+    find_revisions,
+    hub_checkpoints,
+    hub_tokenizer,
+    pin_data_set,
+    pin_revision,
+    tell_moved,
+    without_skipped,
+)
+from tasks.left_out import LeftOut
+from tasks.local import find_checkpoints, local_tokenizer
+from tasks.pairing import check_embedder
+from tasks.plan import Plan
+
+logger = logging.getLogger("prefect.grokpath")
+
+
+class How(Protocol):
+    """In a run, or looking only: then nothing is written, and what is not there stays unknown."""
+
+    looking: bool
+
+    def artifacts_of(self, nodes: Sequence[Node]) -> list[Artifact | None]:
+        """Artifacts of nodes; None where there is none and nothing runs."""
+        ...
+
+
+class Looking:
+    """Resolves for a plan."""
+
+    looking = True
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+
+    def artifacts_of(self, nodes: Sequence[Node]) -> list[Artifact | None]:
+        """Artifacts of nodes, where they are there."""
+        self.plan.look_up(nodes)
+        return [self.plan.of(node).artifact for node in nodes]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a study's names stood for when it was first run, on this machine.
+
+    Attributes
+    ----------
+    definitions
+        Digest of each benchmark's task file and settings.
+    benchmark_data
+        Commit of each data set that benchmarks read, by repository.
+    sample_data
+        Commit of each data set that samples are taken from, by `repository@revision`.
+    """
+
+    definitions: dict[str, str]
+    benchmark_data: dict[str, Any]
+    sample_data: dict[str, Any]
+
+    def samples_of(self, sources: list[Any]) -> dict[str, Any]:
+        """Commits of the data sets among some sources of samples."""
+        wanted = {name_of(source) for source in sources if isinstance(source, HubSamples)}
+        return {name: commit for name, commit in self.sample_data.items() if name in wanted}
+
+
+@dataclass(frozen=True)
+class ResolvedSeries:
+    """A series and its checkpoints; those of a nano series are known once it is trained."""
+
+    series: Series
+    checkpoints: tuple[Checkpoint, ...] = ()
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A study's names, resolved.
+
+    Attributes
+    ----------
+    errors
+        Why a series could not be resolved, by name.
+    """
+
+    pinned: Pinned
+    series: tuple[ResolvedSeries, ...]
+    left_out: tuple[LeftOut, ...]
+    errors: dict[str, ValueError]
+
+    def without(self, lacking: Sequence[LeftOut]) -> "Resolved":
+        """Leave some checkpoints out; a series that has none any more is not resolved."""
+        out = {(one.series, one.revision) for one in lacking}
+        series, errors = [], dict(self.errors)
+        for one in self.series:
+            name = one.series.name
+            kept = tuple(c for c in one.checkpoints if (name, c.revision) not in out)
+            if one.checkpoints and not kept:
+                errors[name] = NothingYet(f"series {name}: every checkpoint was deleted unmeasured")
+            else:
+                series.append(replace(one, checkpoints=kept))
+        return Resolved(self.pinned, tuple(series), (*self.left_out, *lacking), errors)
+
+
+def resolve(study: Study, how: How) -> Resolved:
+    """Resolve everything that a study names.
+
+    Raises
+    ------
+    ValueError
+        When a benchmark or a data set cannot be found.
+    """
+    pinned = pin(study, how)
+    series, left_out, errors = [], [], {}
+    for one in study.series:
+        try:
+            found, leaves_out = resolve_series(one, study.runtime, how)
+        except ValueError as error:
+            if len(study.series) == 1:
+                raise
+            errors[one.name] = error
+            continue
+        series.append(found)
+        left_out += leaves_out
+    if not series:
+        raise next(iter(errors.values()))
+    if not how.looking:
+        for name, why in errors.items():
+            logger.warning("series %s: %s", name, why)
+    return Resolved(pinned, tuple(series), tuple(left_out), errors)
+
+
+def name_of(source: HubSamples) -> str:
+    """Name of a data set's version."""
+    return f"{source.repository}@{source.revision}"
+
+
+def pin(study: Study, how: How) -> Pinned:
+    """Find every benchmark and the commit of every data set on a hub."""
+    found = _definitions(study, how)
+    names = {name: (name, "main") for name in found["data_sets"]}
+    names |= {name_of(s): (s.repository, s.revision) for s in hub_data_sets(study)}
+    pins = {
+        name: pin_data_set(repository=repository, revision=revision, runtime=study.runtime)
+        for name, (repository, revision) in names.items()
+    }
+    commits = commits_of(pins, how.artifacts_of(list(pins.values())))
+    return Pinned(
+        definitions=found["definitions"],
+        benchmark_data={name: commits[name] for name in found["data_sets"]},
+        sample_data={name: commit for name, commit in commits.items() if "@" in name},
+    )
+
+
+def _definitions(study: Study, how: How) -> dict[str, Any]:
+    """What defines each benchmark; a plan that has nothing to look it up in finds out itself."""
+    asked = benchmarks(study)
+    if not any(asked.values()):
+        return {"definitions": {}, "data_sets": []}
+    check_sandbox(asked)
+    check_embedder(study.pairing)
+    own_files = any(benchmark.file for chosen in asked.values() for benchmark in chosen)
+    if not own_files:  # what lies beside such a file can change: never from an artifact
+        known = look_up_benchmarks(
+            benchmarks=asked,
+            evaluation=study.evaluation,
+            known=known_benchmarks(),
+            runtime=study.runtime,
+        )
+        (made,) = how.artifacts_of([known])
+        if made is not None:
+            return made.summary
+    return find_benchmarks(asked, study.evaluation)
+
+
+def resolve_series(
+    series: Series, runtime: Runtime, how: How
+) -> tuple[ResolvedSeries, list[LeftOut]]:
+    """The checkpoints of a series that are there, and those left out.
+
+    Raises
+    ------
+    ValueError
+        When they cannot be had, or do not fit together; :class:`NothingYet` when there is none.
+    """
+    source = series.source
+    if source.kind == "nano":
+        return ResolvedSeries(series), []
+    return _on_hub(series, source, runtime, how) if source.kind == "hub" else _local(series, how)
+
+
+def _local(series: Series, how: How) -> tuple[ResolvedSeries, list[LeftOut]]:
+    assert isinstance(series.source, LocalSource)
+    checkpoints, left_out = find_checkpoints(series.name, series.source, looking=how.looking)
+    return ResolvedSeries(series, tuple(checkpoints), local_tokenizer(checkpoints)), left_out
+
+
+def _on_hub(
+    series: Series, source: HubSource, runtime: Runtime, how: How
+) -> tuple[ResolvedSeries, list[LeftOut]]:
+    revisions = find_revisions(source, looking=how.looking)
+    revisions, skipped = without_skipped(series.name, source, revisions)
+    nodes = [
+        pin_revision(
+            label=Label(series.name),
+            repository=source.repository,
+            revision=revision,
+            runtime=runtime,
+        )
+        for revision in revisions
+    ]
+    pins = dict(zip(revisions, how.artifacts_of(nodes), strict=True))
+    tell_moved(source, revisions, pins)
+    checkpoints = hub_checkpoints(series, pins, looking=how.looking)
+    return ResolvedSeries(series, tuple(checkpoints), hub_tokenizer(checkpoints[0])), skipped
