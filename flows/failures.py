@@ -20,7 +20,7 @@ WAITS = "NotReady"
 
 
 class StepsFailed(ValueError):
-    """Steps of a study failed; everything that does not hang on them is made and kept.
+    """Steps of a study failed; everything that does not depend on them is computed and kept.
 
     Attributes
     ----------

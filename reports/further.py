@@ -195,7 +195,7 @@ where kernel = 'tangent' order by all""",
         caption="One point per router: mean normalised edit distance of the samples' pathways "
         "across, effective dimension (tangent kernel) up; once with one factor for the kernels of "
         "all routers, once with each kernel's mean diagonal set to 1. The paper leaves this open, "
-        "and the answer hangs on it.",
+        "and the answer depends on it.",
         sql="""select replace(variant, '_', ' ') as variant, 'one factor' as kernel,
   'routers' as which, path_distance_normalized as x, effective_dimension as value
 from frozen_router union all

@@ -63,7 +63,7 @@ SECTIONS = (
     ),
     Section(
         "sensitivity",
-        "How much the answer hangs on the settings",
+        "How much the answer depends on the settings",
         "The same relation to accuracy under other thresholds, units, normalisations, samples of "
         "pairs, definitions of memorization and sets of documents.",
     ),

@@ -2,7 +2,7 @@
 
     <root>/seen/<sha256 of the folder's path>.json
 
-Two things hang on it. A checkpoint whose files were not touched since need not be read again to
+Two things depend on it. A checkpoint whose files were not touched since need not be read again to
 know its digest. And a training run that keeps only its newest checkpoints deletes what was measured
 already: the digest is then all that is left of a checkpoint, and all that is needed to find its
 artifacts. Deleting the file costs reading every checkpoint once, and the memory of those deleted.
