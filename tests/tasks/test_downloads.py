@@ -31,7 +31,7 @@ def checkpoint(hub, root, tmp_path) -> Checkpoint:
         label=Label("main"), repository=REPOSITORY, revision=name, runtime=RUNTIME
     )
     source = HubSource(repository=REPOSITORY, revisions=(name,))
-    (found,) = hub_checkpoints(Series(name="main", source=source), {name: pinned})
+    (found,) = hub_checkpoints(Series(name="main", source=source), {name: pinned}, looking=False)
     return found
 
 
