@@ -51,14 +51,19 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True, highlight=False)
 
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Study file, or `nano`, or `smoke`.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="Study file, or the name of one that ships: nano, smoke, nano_variants, nano_choose, "
+        "nano_judge, olmoe_1b_7b and its relatives.",
+    ),
 ]
 
 OverlayOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--overlay",
-        help="YAML file laid over the study: only what differs. May be given more than once.",
+        help="YAML file, or `pilot` or `tiny`, that changes a few fields of the study; repeatable.",
     ),
 ]
 

@@ -24,7 +24,7 @@ def add_keep_commands(app: typer.Typer, out: Console, friendly: Any, quiet: Any)
             list[str] | None,
             typer.Argument(
                 metavar="[STUDY]...",
-                help="Studies to keep, by file or name; all others are let go. "
+                help="Studies to keep, by file or name; artifacts of all others may be removed. "
                 "Without any, every study with results in the root is kept.",
             ),
         ] = None,

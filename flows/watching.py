@@ -37,10 +37,15 @@ def add_watch_command(
         ],
         overlay: Annotated[
             list[str] | None,
-            typer.Option("--overlay", help="YAML file laid over the study. May be repeated."),
+            typer.Option(
+                "--overlay", help="YAML file that changes a few fields of the study; repeatable."
+            ),
         ] = None,
         every: Annotated[
-            Any, typer.Option(parser=seconds, metavar="TIME", help="How long to wait between two.")
+            Any,
+            typer.Option(
+                parser=seconds, metavar="TIME", help="Time between two looks, such as 30s, 5m."
+            ),
         ] = "5m",
         once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
         verbose: Annotated[
