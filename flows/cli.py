@@ -145,6 +145,7 @@ def plan(
         if gpu == "list":
             print_gpus(out)
             return
+        from studies.base import NothingYet
         from tasks.costs.study import study_costs
 
         spec = _load(study, overlay)
@@ -154,7 +155,8 @@ def plan(
         _print_plan_line(spec, made)
         for obstacle in costs.obstacles:
             err.print(f"cannot run: {obstacle}", markup=False, soft_wrap=True)
-        if costs.obstacles:
+        waits = made.unresolved is None or isinstance(made.unresolved, NothingYet)
+        if costs.obstacles or not waits:
             raise typer.Exit(BAD_REQUEST)
 
 
@@ -169,7 +171,9 @@ def status(study: StudyArgument, overlay: OverlayOption = None) -> None:
         for entry in whole:
             out.print(f"{_mark(entry.artifact)} {escape(entry.label)}")
         missing = sum(entry.artifact is None for entry in made.entries)
-        if missing or made.unresolved:
+        if made.unresolved:
+            raise typer.Exit(INCOMPLETE)
+        if missing:
             out.print(f"{missing} of {len(made.entries)} steps are missing: grokpath run {study}")
             raise typer.Exit(INCOMPLETE)
         out.print(f"complete: all {len(made.entries)} steps are there")
@@ -194,7 +198,7 @@ def report(
         plan = _plan(spec)
         made = plan.entries
         _print_left_out(plan)
-        if any(entry.step_name == "report" and entry.artifact is None for entry in made):
+        if not any(entry.step_name == "report" and entry.artifact is not None for entry in made):
             err.print("it is older than the study file: run again to bring it up to date")
         if show:
             webbrowser.open(path.as_uri())
@@ -335,7 +339,7 @@ def _quiet_prefect(verbose: bool) -> None:
 
 
 def _print_left_out(plan: "Plan") -> None:
-    for one in [*plan.left_out, *plan.unresolved]:
+    for one in [*plan.left_out, *filter(None, [plan.unresolved])]:
         err.print(str(one), markup=False, soft_wrap=True)
 
 

@@ -37,6 +37,7 @@ class Execution:
         self.submissions: list[Submission] = []
         self._futures: dict[int, Future] = {}
         self._reused: set[str] = set()
+        self._listed: set[tuple[str, str]] = set()
 
     def submit(self, graph: Graph) -> None:
         """Hand every node to Prefect that was not handed over before."""
@@ -46,10 +47,15 @@ class Execution:
                 inputs = replaced(node.inputs, lambda one: self._futures[one.number])
                 future = node.step.submit(after=weights.before(node), **inputs)
                 self._futures[node.number] = future
-                self.submissions.append(
-                    Submission(node.step.name, node.label, node.checkpoint, future, self._reused)
-                )
+                self._note(node, future)
         weights.release_all()
+
+    def _note(self, node: Node, future: Future) -> None:
+        """List a step, once also where a study is laid out again without some checkpoints."""
+        key = node.step.name, node.label
+        if key not in self._listed:
+            self._listed.add(key)
+            self.submissions.append(Submission(*key, node.checkpoint, future, self._reused))
 
     def finish(self) -> None:
         """Wait for everything, so that a failure costs only what depends on it.
@@ -112,15 +118,22 @@ class _Weights:
                     by_series.setdefault(checkpoint.series, []).append(checkpoint)
                 self._readers.setdefault(key, []).append(node)
         self._order = by_series
+        self._places = {
+            (series, one.revision): place
+            for series, order in by_series.items()
+            for place, one in enumerate(order)
+        }
+        self._windows: dict[str, int] = {}
         self._released: dict[tuple[str, str], Future] = {}
 
     def before(self, node: Node) -> list[Future]:
         """The releases that a node waits for."""
         waits = []
         for checkpoint in _hub_checkpoints(node):
-            order = self._order[checkpoint.series]
-            runtime = node.inputs["runtime"]
-            earlier = order.index(checkpoint) - num_in_flight(order, runtime)
+            series, order = checkpoint.series, self._order[checkpoint.series]
+            if series not in self._windows:
+                self._windows[series] = num_in_flight(order, node.inputs["runtime"])
+            earlier = self._places[series, checkpoint.revision] - self._windows[series]
             if earlier >= 0:
                 waits.append(self._release(order[earlier]))
         return waits

@@ -79,7 +79,10 @@ def _planned(study: str) -> Any:
     from studies.load import load_study
 
     spec = load_study(study)
-    return spec, plan_study(spec)
+    plan = plan_study(spec)
+    if plan.unresolved is not None:  # what it refers to is not known
+        raise plan.unresolved
+    return spec, plan
 
 
 def _print_findings(out: Console, shown: "Findings", older_than: float, paths: bool) -> None:

@@ -4,7 +4,6 @@ Benchmarks are found first, as nothing is worth training or downloading for one 
 scored. A series that cannot be resolved stops only what depends on it.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -37,8 +36,6 @@ from tasks.left_out import LeftOut
 from tasks.local import find_checkpoints, local_tokenizer
 from tasks.pairing import check_embedder
 from tasks.plan import Plan
-
-logger = logging.getLogger("prefect.grokpath")
 
 
 class How(Protocol):
@@ -113,6 +110,27 @@ class Resolved:
     left_out: tuple[LeftOut, ...]
     errors: dict[str, ValueError]
 
+    def error(self) -> ValueError | None:
+        """What is to be raised for the series that could not be resolved; None where all could.
+
+        It is no failure where they only have no checkpoint yet.
+        """
+        if not self.errors:
+            return None
+        yet = all(isinstance(error, NothingYet) for error in self.errors.values())
+        return (NothingYet if yet else ValueError)("\n".join(self.reasons()))
+
+    def reasons(self) -> list[str]:
+        """Why each of these series has no part in the study, a line each."""
+        alone = not self.series and len(self.errors) == 1
+        return [
+            str(error)
+            if alone
+            else f"series {name} is left out, and so is what compares series: "
+            f"{str(error).removeprefix(f'series {name}: ')}"
+            for name, error in self.errors.items()
+        ]
+
     def without(self, lacking: Sequence[LeftOut]) -> "Resolved":
         """Leave some checkpoints out; a series that has none any more is not resolved."""
         out = {(one.series, one.revision) for one in lacking}
@@ -124,35 +142,46 @@ class Resolved:
                 errors[name] = NothingYet(f"series {name}: every checkpoint was deleted unmeasured")
             else:
                 series.append(replace(one, checkpoints=kept))
-        return Resolved(self.pinned, tuple(series), (*self.left_out, *lacking), errors)
+        order = [one.series.name for one in self.series]
+        left_out = sorted((*self.left_out, *lacking), key=lambda one: order.index(one.series))
+        return Resolved(self.pinned, tuple(series), tuple(left_out), errors)
 
 
-def resolve(study: Study, how: How) -> Resolved:
+def resolve(study: Study, how: How, *, min_checkpoints: int = 1) -> Resolved:
     """Resolve everything that a study names.
+
+    A series with fewer checkpoints than `min_checkpoints` counts as one that has none yet.
 
     Raises
     ------
     ValueError
-        When a benchmark or a data set cannot be found.
+        When a benchmark or a data set cannot be found, or no series can be resolved.
     """
     pinned = pin(study, how)
     series, left_out, errors = [], [], {}
     for one in study.series:
         try:
             found, leaves_out = resolve_series(one, study.runtime, how)
+            _refuse_few(found, min_checkpoints)
         except ValueError as error:
-            if len(study.series) == 1:
-                raise
             errors[one.name] = error
             continue
         series.append(found)
         left_out += leaves_out
+    resolved = Resolved(pinned, tuple(series), tuple(left_out), errors)
     if not series:
-        raise next(iter(errors.values()))
-    if not how.looking:
-        for name, why in errors.items():
-            logger.warning("series %s: %s", name, why)
-    return Resolved(pinned, tuple(series), tuple(left_out), errors)
+        if len(errors) == 1:
+            raise next(iter(errors.values()))
+        raise resolved.error() or AssertionError("a study has a series")
+    return resolved
+
+
+def _refuse_few(one: ResolvedSeries, least: int) -> None:
+    number = len(one.checkpoints)
+    if 0 < number < least:
+        raise NothingYet(
+            f"series {one.series.name} has {number} complete checkpoint by now; {least} are needed"
+        )
 
 
 def name_of(source: HubSamples) -> str:
@@ -234,6 +263,8 @@ def _on_hub(
         )
         for revision in revisions
     ]
+    if not revisions:
+        raise ValueError(f"every revision of {source.repository} is skipped; see skip_steps")
     pins = dict(zip(revisions, how.artifacts_of(nodes), strict=True))
     tell_moved(source, revisions, pins)
     checkpoints = hub_checkpoints(series, pins, looking=how.looking)

@@ -35,7 +35,6 @@ from flows.resolve import How, Looking, Pinned, Resolved, ResolvedSeries, resolv
 from flows.runner import task_runner
 from flows.stopping import ending_bodies
 from store.identity import Label
-from studies.base import NothingYet
 from studies.spec import Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.contamination import find_contamination
@@ -97,10 +96,16 @@ def study_flow(
     return run_study(asked_study(study, overlays, changes))
 
 
-def run_study(spec: Study) -> dict[str, str]:
+def run_study(spec: Study, *, min_checkpoints: int = 1) -> dict[str, str]:
     """Everything a study asks, inside a flow run; returns where the results are.
 
     A finished report is delivered although its export to MLflow fails.
+
+    Raises
+    ------
+    ValueError
+        When steps failed, or a series could not be resolved, after everything that does not depend
+        on them; :class:`NothingYet` where a series only has too few checkpoints yet.
     """
     check_tracking()
     with (
@@ -109,9 +114,9 @@ def run_study(spec: Study) -> dict[str, str]:
         executing() as execution,
         showing(spec, execution.submissions),
     ):
-        resolved, laid = prepare(spec, execution)
-        for one in resolved.left_out:
-            logger.warning("%s", one)
+        resolved, laid = prepare(spec, execution, min_checkpoints)
+        for line in (*resolved.left_out, *resolved.reasons()):
+            logger.warning("%s", line)
         execution.submit(laid.graph)
         try:
             execution.finish()
@@ -120,7 +125,7 @@ def run_study(spec: Study) -> dict[str, str]:
                 raise
             report = _deliver(spec, laid, execution)["report"]
             raise error.although(f"the report and the warehouse are finished: {report}") from None
-        for unresolved in resolved.errors.values():
+        if unresolved := resolved.error():
             raise unresolved
         paths = _deliver(spec, laid, execution)
         delivered()
@@ -135,29 +140,27 @@ def _deliver(spec: Study, laid: LaidOut, execution: Execution) -> dict[str, str]
     return deliver(spec, {name: execution.artifact(node) for name, node in found.items()})
 
 
-def plan_study(study: Study) -> Plan:
+def plan_study(study: Study, *, min_checkpoints: int = 1) -> Plan:
     """What the study would do and what it would reuse; nothing runs.
 
     Raises
     ------
     ValueError
-        When a series cannot be resolved; one that has no checkpoint yet is left out, unless it is
-        the only one.
+        When no series can be resolved; `unresolved` is the error of a plan that lacks some.
     """
     looking = Looking()
-    resolved, laid = prepare(study, looking)
-    for error in resolved.errors.values():
-        if not isinstance(error, NothingYet):
-            raise error
+    resolved, laid = prepare(study, looking, min_checkpoints)
+    if not resolved.series:
+        raise resolved.error() or AssertionError("a study has a series")
     looking.plan.look_up(laid.graph.nodes)
     looking.plan.left_out += resolved.left_out
-    looking.plan.unresolved += [str(error) for error in resolved.errors.values()]
+    looking.plan.unresolved = resolved.error()
     return looking.plan
 
 
-def prepare(study: Study, how: How) -> tuple[Resolved, LaidOut]:
+def prepare(study: Study, how: How, min_checkpoints: int = 1) -> tuple[Resolved, LaidOut]:
     """Resolve a study and lay it out, without checkpoints that were deleted unmeasured."""
-    resolved = resolve(study, how)
+    resolved = resolve(study, how, min_checkpoints=min_checkpoints)
     laid = lay_out(study, resolved)
     lacking = _unmeasured(resolved, laid.graph, how)
     if lacking:
@@ -172,8 +175,11 @@ def _unmeasured(resolved: Resolved, graph: Graph, how: How) -> list[LeftOut]:
     if not gone:
         return []
     nodes = graph.of_checkpoints(gone)
-    # What they share must be there, to know what was measured with it.
-    how.artifacts_of([read for node in nodes for read in node.reads() if read.checkpoint is None])
+    if not how.looking:  # what they share must be there, to know what was measured with it
+        try:
+            how.artifacts_of([r for node in nodes for r in node.reads() if r.checkpoint is None])
+        except StepsFailed:
+            return []  # not known; the run says what failed, and does the rest
     plan = Plan()
     plan.look_up(Graph(nodes).nodes)
     lacking: dict[tuple[str, str], list[str]] = {}

@@ -52,7 +52,7 @@ def watch_flow(
         tell_events(spec)  # what a killed watch had no time to tell
         return Completed(name="NothingNew", message=f"{spec.name}: {NOTHING_NEW}")
     try:
-        paths = run_study(spec)
+        paths = run_study(spec, min_checkpoints=MIN_CHECKPOINTS)
     except NothingYet as nothing:  # of one series; the others are measured
         return Completed(name="NothingYet", message=str(nothing))
     return Completed(message=f"{spec.name}: up to date", data=paths)
@@ -66,28 +66,14 @@ def has_news(spec: Study) -> bool:
     NothingYet
         When a series has fewer checkpoints than can be judged.
     """
-    return news_of(spec, plan_study(spec))
+    return news_of(spec, plan_study(spec, min_checkpoints=MIN_CHECKPOINTS))
 
 
 def news_of(spec: Study, plan: Plan) -> bool:
     """The same, for a plan that was made."""
-    _refuse_lone_checkpoints(plan)
     if any(entry.artifact is None for entry in plan.entries):
         return True
-    if plan.unresolved:
-        raise NothingYet("; ".join(plan.unresolved))
+    if plan.unresolved is not None:
+        raise plan.unresolved
     made = {entry.step_name: entry.artifact for entry in plan.entries}
     return not is_delivered(spec, made)
-
-
-def _refuse_lone_checkpoints(plan: Plan) -> None:
-    found: dict[str, set[str]] = {}
-    for entry in plan.entries:
-        if entry.checkpoint is not None:
-            found.setdefault(entry.checkpoint.series, set()).add(entry.checkpoint.revision)
-    for series, revisions in found.items():
-        if len(revisions) < MIN_CHECKPOINTS:
-            raise NothingYet(
-                f"series {series} has {len(revisions)} complete checkpoint by now; "
-                f"{MIN_CHECKPOINTS} are needed"
-            )

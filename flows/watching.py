@@ -85,12 +85,12 @@ def bring_up_to_date(spec: Any, out: Console, start_server: Callable[[], None]) 
     """One look: do what is new, if anything is; what to say of it."""
     from flows.display import display_for
     from flows.study import plan_study
-    from flows.watch import NOTHING_NEW, news_of, watch_flow
+    from flows.watch import MIN_CHECKPOINTS, NOTHING_NEW, news_of, watch_flow
     from store import artifacts
     from studies.base import NothingYet
 
     try:
-        plan = plan_study(spec)
+        plan = plan_study(spec, min_checkpoints=MIN_CHECKPOINTS)
         for one in plan.left_out:
             _tell(out, str(one))
         if not news_of(spec, plan):
@@ -103,7 +103,9 @@ def bring_up_to_date(spec: Any, out: Console, start_server: Callable[[], None]) 
             paths = watch_flow(spec)
     finally:
         artifacts.sweep()
-    return f"{spec.name}: up to date, {paths['report']}" if paths else f"{spec.name}: {NOTHING_NEW}"
+    if paths:
+        return f"{spec.name}: up to date, {paths['report']}"
+    return f"{spec.name}: {plan.unresolved or NOTHING_NEW}"
 
 
 def _server_once(held: ExitStack) -> Callable[[], None]:

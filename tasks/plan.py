@@ -38,8 +38,8 @@ class Plan:
     entries: list[Planned] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     """Checkpoints that are there and are not in their series."""
-    unresolved: list[str] = field(default_factory=list)
-    """Why a series has no part in the plan."""
+    unresolved: ValueError | None = None
+    """Why series have no part in the plan, and nothing that compares series."""
     _by_node: dict[int, Planned] = field(default_factory=dict, repr=False, compare=False)
 
     def look_up(self, nodes: Iterable[Node]) -> None:

@@ -58,8 +58,8 @@ def showing(study: Study, submitted: Sequence[Submission]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:
-        _carefully(_show_incomplete, study, submitted)
+    except Exception as error:
+        _carefully(_show_incomplete, study, submitted, error)
         raise
     _carefully(_show_complete, study, submitted)
 
@@ -111,7 +111,7 @@ def in_short(asked: Sequence[Submission]) -> str:
 # ---------------------------------------------------------------- the two endings
 
 
-def _show_incomplete(study: Study, asked: Sequence[Submission]) -> None:
+def _show_incomplete(study: Study, asked: Sequence[Submission], error: Exception) -> None:
     get_run_logger().error("%s is not complete; %s", study.name, in_short(asked))
     _show_matrix(study, asked)
     failed = [one for one in asked if one.ending is Ending.failed]
@@ -120,6 +120,8 @@ def _show_incomplete(study: Study, asked: Sequence[Submission]) -> None:
         f"# {study.title or study.name}: not complete",
         f"{in_short(asked)}. Retry this run, or run the study again: what is there is reused.",
     ]
+    if not failed:
+        parts.append(str(error))
     if failed:
         told = [f"- **{one.label}**: {_message(one)}" for one in failed[:MAX_LISTED]]
         parts.append("\n".join(["## Failed", "", *told, *_and_more(len(failed))]))
@@ -244,7 +246,7 @@ def _show_figures(study: Study, place: _Place) -> None:
             )
 
 
-def _carefully(show: Callable[[Study, Sequence[Submission]], Any], *what: Any) -> None:
+def _carefully(show: Callable[..., Any], *what: Any) -> None:
     """A page is worth no failed run: whatever goes wrong is said in the log."""
     try:
         show(*what)

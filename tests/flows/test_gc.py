@@ -246,13 +246,26 @@ def test_a_study_of_which_nothing_is_known_stops_it(copied):
     assert grokpath("status", "smoke").exit_code == 0
 
 
-@pytest.mark.parametrize(("words", "code"), [(("nanno",), 2), (("mine.yaml",), 1)])
-def test_a_study_that_cannot_be_looked_into_stops_it(copied, tmp_path, monkeypatch, words, code):
+@pytest.mark.parametrize(
+    ("words", "code", "beside"),
+    [
+        (("nanno",), 2, []),
+        (("mine.yaml",), 1, []),
+        (("mine.yaml",), 1, [{"name": "beside", "source": {"kind": "nano"}}]),
+    ],
+)
+def test_a_study_that_cannot_be_looked_into_stops_it(
+    copied, tmp_path, monkeypatch, words, code, beside
+):
+    """Also where one series of two cannot: what it refers to is not known."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     study = {
         "name": "mine",
-        "series": [{"name": "main", "source": {"kind": "local", "path": "empty"}}],
+        "series": [
+            {"name": "main", "source": {"kind": "local", "path": "empty"}},
+            *({**one, "role": "variant"} for one in beside),
+        ],
         "domains": [{"name": "math", "probes": {"kind": "jsonl", "path": "math.jsonl"}}],
     }
     (tmp_path / "math.jsonl").write_text('{"text": "a b"}\n')

@@ -78,7 +78,13 @@ def test_a_series_that_cannot_be_resolved_stops_only_what_depends_on_it(root, sm
     assert (laid.warehouse, laid.report, laid.tracking) == (None, None, None)
     assert {c.series for node in laid.graph.nodes if (c := node.checkpoint)} == {main.name}
     plan = plan_study(study)
-    assert len(plan.unresolved) == 1
+    assert isinstance(plan.unresolved, NothingYet)
+    assert str(plan.unresolved).startswith(f"series {lost.name} is left out, and so is what")
     assert "monitors" not in plan.counts()
+    source = LocalSource(path=tmp_path / "nowhere", steps=(5, 7))
+    gone = lost.model_copy(update={"name": "gone", "source": source})
+    wrong = plan_study(smoke.model_copy(update={"series": (main, lost, gone)})).unresolved
+    assert not isinstance(wrong, NothingYet)  # one of them will not come by waiting
+    assert "nowhere" in str(wrong)
     with pytest.raises(NothingYet):
         plan_study(smoke.model_copy(update={"series": (lost,)}))
