@@ -1,4 +1,4 @@
-"""Graphs, run: their nodes submitted to Prefect, waited for, and what failed said.
+"""Submit graphs to Prefect, wait for them, and report what failed.
 
 Weights that come from a hub are too large to keep. At most so many checkpoints of a series as fit
 into the disk budget are read at a time: what reads a later one starts when an earlier one is
