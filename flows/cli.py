@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.costs import known_gpu, print_costs, print_gpus
-from flows.keep import add_keep_commands
+from flows.gc import add_gc_command
 from flows.operate import add_operating_commands
 from flows.process import run_and_leave, show_warnings
 from flows.reference import add_reference_commands
@@ -107,9 +107,10 @@ def run(
         spec = _load(study, overlay)
         _quiet_prefect(verbose)
         from flows.display import display_for
+        from flows.run import study_flow
         from flows.server import prefect_server
         from flows.stopping import stoppable
-        from flows.study import plan_study, study_flow
+        from flows.study import plan_study
         from store import artifacts
 
         artifacts.check_root()
@@ -405,7 +406,7 @@ def _cell(value: Any) -> str:
 
 add_reference_commands(app, out, _friendly, _quiet_prefect)
 add_operating_commands(app, out, _friendly)
-add_keep_commands(app, out, _friendly, _quiet_prefect)
+add_gc_command(app, out, _friendly, _quiet_prefect)
 add_watch_command(app, out, _friendly, _quiet_prefect, _load, _say_stopping)
 
 

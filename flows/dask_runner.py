@@ -18,7 +18,8 @@ from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from tasks.cluster import topic
-from tasks.workers import SINGLE_THREADED, Progress, tell
+from tasks.listeners import Event, emit
+from tasks.workers import SINGLE_THREADED
 
 
 class ClusterTaskRunner(DaskTaskRunner):
@@ -74,4 +75,4 @@ def _marked(state: State[Any]) -> Any:
 
 
 def _pass_on(event: tuple[float, dict[str, Any]]) -> None:
-    tell(Progress(**event[1]["progress"]))
+    emit(Event(**event[1]["event"]))

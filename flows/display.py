@@ -2,156 +2,136 @@
 
 import threading
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from tasks.listeners import Event, listening
 from tasks.plan import Plan
-from tasks.workers import Progress as Report
-from tasks.workers import unwatch, watch
 
 SECONDS_BEFORE_A_BAR = 3.0
 """How long a body runs before it gets a bar of its own."""
 SECONDS_BETWEEN_LINES = 30.0
-"""How often a long body says where it is when output is not a terminal."""
+"""How often a long body reports where it is when output is not a terminal."""
 
 
-class Display(Protocol):
-    """Follows a run from the reports of its workers; a context manager."""
-
-    def __enter__(self) -> Self:
-        """Start to follow."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop."""
-        ...
+def display_for(plan: Plan, console: Console) -> AbstractContextManager[None]:
+    """Show what is computed meanwhile: bars on a terminal, lines elsewhere."""
+    return bars(plan, console) if console.is_terminal else lines(plan, console)
 
 
-def display_for(plan: Plan, console: Console) -> Display:
-    """Bars on a terminal, lines elsewhere."""
-    return Bars(plan, console) if console.is_terminal else Lines(plan, console)
-
-
-class Bars:
+@contextmanager
+def bars(plan: Plan, console: Console) -> Iterator[None]:
     """One bar per kind of step that has something to do, one more for each long body."""
+    progress = Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[message]}"),
+        console=console,
+    )
+    with listening(_Bars(plan, progress).follow), progress:
+        yield
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[message]}"),
-            console=console,
-        )
-        self._done = _Done(plan)
+
+@contextmanager
+def lines(
+    plan: Plan, console: Console, seconds_between: float = SECONDS_BETWEEN_LINES
+) -> Iterator[None]:
+    """A line when the last run of a kind of step is done, from long bodies, and every 30 s."""
+    shown, over = _Lines(plan, console, seconds_between), threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(min(1.0, seconds_between)):
+            shown.break_silence()
+
+    threading.Thread(target=repeat, daemon=True).start()
+    try:
+        with listening(shown.follow):
+            yield
+    finally:
+        over.set()
+
+
+class _Bars:
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._progress, self._done = progress, _Done(plan)
         self._steps = {
-            name: self._progress.add_task(name, total=total, message="")
+            name: progress.add_task(name, total=total, message="")
             for name, total in self._done.totals.items()
         }
         self._bodies: dict[str, TaskID] = {}
         self._since: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
-        watch(self._follow)
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        unwatch(self._follow)
-        self._progress.stop()
-
-    def _is_long(self, report: Report) -> bool:
-        now = time.monotonic()
-        return now - self._since.setdefault(report.label, now) >= SECONDS_BEFORE_A_BAR
-
-    def _follow(self, report: Report) -> None:
-        if report.finished:
-            self._since.pop(report.label, None)
-            body = self._bodies.pop(report.label, None)
+    def follow(self, event: Event) -> None:
+        if event.is_last:
+            self._since.pop(event.label, None)
+            body = self._bodies.pop(event.label, None)
             if body is not None:
                 self._progress.remove_task(body)
-            if report.step_name in self._steps:
-                num_done = self._done.count(report)
-                self._progress.update(self._steps[report.step_name], completed=num_done)
-        elif report.message and self._is_long(report):
-            if report.label not in self._bodies:
-                self._bodies[report.label] = self._progress.add_task(
-                    f"  {report.label}", total=report.total, message=""
+            if event.step_name in self._steps:
+                num_done = self._done.count(event)
+                self._progress.update(self._steps[event.step_name], completed=num_done)
+        elif event.message and self._is_long(event):
+            if event.label not in self._bodies:
+                self._bodies[event.label] = self._progress.add_task(
+                    f"  {event.label}", total=event.total, message=""
                 )
             self._progress.update(
-                self._bodies[report.label], completed=report.done, message=report.message
+                self._bodies[event.label], completed=event.done, message=event.message
             )
 
+    def _is_long(self, event: Event) -> bool:
+        now = time.monotonic()
+        return now - self._since.setdefault(event.label, now) >= SECONDS_BEFORE_A_BAR
 
-class Lines:
-    """A line when the last run of a kind of step is done, from long bodies, and every 30 s."""
 
-    def __init__(
-        self, plan: Plan, console: Console, seconds_between: float = SECONDS_BETWEEN_LINES
-    ) -> None:
-        self._console = console
-        self._done = _Done(plan)
-        self._started = self._said = time.monotonic()
+class _Lines:
+    def __init__(self, plan: Plan, console: Console, seconds_between: float) -> None:
+        self._console, self._done = console, _Done(plan)
+        self._started = self._printed = time.monotonic()
         self._seconds_between = seconds_between
         self._last: dict[str, float] = {}
-        self._running: dict[str, Report] = {}
+        self._running: dict[str, Event] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
 
-    def __enter__(self) -> Self:
-        watch(self._follow)
-        threading.Thread(target=self._keep_talking, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        unwatch(self._follow)
-
-    def _keep_talking(self) -> None:
-        while not self._over.wait(min(1.0, self._seconds_between)):
-            with self._lock:
-                if time.monotonic() - self._said >= self._seconds_between:
-                    done, total = self._done.together()
-                    running = list(self._running.values())[-1:]
-                    at = "".join(f"; {r.label}: {r.done}/{r.total} {r.message}" for r in running)
-                    self._say(f"{done} of {total} steps done{at}")
-
-    def _follow(self, report: Report) -> None:
+    def follow(self, event: Event) -> None:
         with self._lock:
-            if not report.finished:
-                self._running[report.label] = report
-                self._pass_on(report)
+            if event.is_last:
+                self._running.pop(event.label, None)
+                if event.step_name in self._done.totals:
+                    before, total = self._done.num(event.step_name), self._done.totals
+                    if before < self._done.count(event) == total[event.step_name]:
+                        self._print(f"{event.step_name}: all {total[event.step_name]} done")
                 return
-            self._running.pop(report.label, None)
-            if report.step_name in self._done.totals:
-                before = self._done.num(report.step_name)
-                total = self._done.totals[report.step_name]
-                if before < self._done.count(report) == total:
-                    self._say(f"{report.step_name}: all {total} done")
+            self._running[event.label] = event
+            now = time.monotonic()
+            since = now - self._last.setdefault(event.label, now)
+            if event.message and since >= self._seconds_between:
+                self._last[event.label] = now
+                self._print(_where(event))
 
-    def _pass_on(self, report: Report) -> None:
-        now = time.monotonic()
-        since = now - self._last.setdefault(report.label, now)
-        if report.message and since >= self._seconds_between:
-            self._last[report.label] = now
-            self._say(f"{report.label}: {report.done}/{report.total} {report.message}")
+    def break_silence(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._printed >= self._seconds_between:
+                done, total = self._done.together()
+                at = "".join(f"; {_where(event)}" for event in list(self._running.values())[-1:])
+                self._print(f"{done} of {total} steps done{at}")
 
-    def _say(self, text: str) -> None:
-        self._said = time.monotonic()
-        seconds = self._said - self._started
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        seconds = self._printed - self._started
         self._console.print(f"[{seconds:6.0f} s] {text}", highlight=False, markup=False)
 
 
+def _where(event: Event) -> str:
+    return f"{event.label}: {event.done}/{event.total} {event.message}"
+
+
 class _Done:
-    """Which runs are done, by name: the same artifact may be asked for more than once."""
+    """Which runs of steps are done, by label: one may be reported more than once."""
 
     def __init__(self, plan: Plan) -> None:
         waiting = {entry.step_name for entry in plan.entries if entry.artifact is None}
@@ -166,7 +146,7 @@ class _Done:
         """Runs of a step that are done so far."""
         return len(self._labels[step_name])
 
-    def count(self, report: Report) -> int:
-        """Note one that is done; how many of its step are."""
-        self._labels[report.step_name].add(report.label)
-        return self.num(report.step_name)
+    def count(self, event: Event) -> int:
+        """Count one that is done; how many of its step are."""
+        self._labels[event.step_name].add(event.label)
+        return self.num(event.step_name)

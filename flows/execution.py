@@ -1,43 +1,61 @@
 """Submit graphs to Prefect, wait for them, and report what failed.
 
-Weights that come from a hub are too large to keep. At most so many checkpoints of a series as fit
+Weights that come from a hub are too large to stay. At most so many checkpoints of a series as fit
 into the disk budget are read at a time: what reads a later one starts when an earlier one is
 released, and that is when everything that reads its weights is done or has failed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, TypeAlias
 
-from prefect import allow_failure
+from prefect import allow_failure, task
 from prefect.futures import PrefectFuture, wait
 
 from flows.failures import raise_failures
 from store.artifacts import Artifact, Checkpoint
 from tasks.downloads import num_in_flight, release_checkpoint
 from tasks.graph import Graph, Node, replaced
-from tasks.submitted import Submission
-from tasks.workers import Progress, unwatch, watch
+from tasks.listeners import Event, Kind, listening
+from tasks.prefect_task import submit
+from tasks.step import Step
 
 Future: TypeAlias = "PrefectFuture[Any]"
 
 
-class Execution:
-    """What one flow run has submitted.
+class Ending(StrEnum):
+    """How a step ended, as tables name it."""
 
-    Attributes
-    ----------
-    submissions
-        Every step in order, with how it ended.
-    """
+    computed = "computed"
+    reused = "reused"
+    failed = "failed"
+    missing = "missing"
+    """It never ran, because something that it reads failed."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One run of a step and how it ended."""
+
+    step_name: str
+    label: str
+    checkpoint: Checkpoint | None
+    ending: Ending
+    message: str
+    """Prefect's message about it."""
+
+
+class Execution:
+    """What one flow run has submitted."""
 
     looking = False
 
     def __init__(self) -> None:
-        self.submissions: list[Submission] = []
         self._futures: dict[int, Future] = {}
+        self._nodes: dict[tuple[str, str], Node] = {}
         self._reused: set[str] = set()
-        self._listed: set[tuple[str, str]] = set()
 
     def submit(self, graph: Graph) -> None:
         """Hand every node to Prefect that was not handed over before."""
@@ -45,17 +63,15 @@ class Execution:
         for node in graph.nodes:
             if node.number not in self._futures:
                 inputs = replaced(node.inputs, lambda one: self._futures[one.number])
-                future = node.step.submit(after=weights.before(node), **inputs)
-                self._futures[node.number] = future
-                self._note(node, future)
+                assert isinstance(node.step, Step)
+                self._futures[node.number] = submit(node.step, inputs, weights.before(node))
+                # Once also where a study is laid out again without some checkpoints.
+                self._nodes.setdefault((node.step.name, node.label), node)
         weights.release_all()
 
-    def _note(self, node: Node, future: Future) -> None:
-        """List a step, once also where a study is laid out again without some checkpoints."""
-        key = node.step.name, node.label
-        if key not in self._listed:
-            self._listed.add(key)
-            self.submissions.append(Submission(*key, node.checkpoint, future, self._reused))
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function as a Prefect task that is never cached."""
+        return task(function, name=name.partition(" ")[0], task_run_name=name)(*arguments)
 
     def finish(self) -> None:
         """Wait for everything, so that a failure costs only what depends on it.
@@ -83,25 +99,47 @@ class Execution:
         found: Artifact = self._futures[node.number].result()
         return found
 
-    def has_made(self, node: Node) -> bool:
+    def has_artifact(self, node: Node) -> bool:
         """Whether a node that is finished has its artifact."""
         return self._futures[node.number].state.is_completed()
 
-    def follow(self, report: Progress) -> None:
+    def endings(self) -> list[Ended]:
+        """How every run of a step ended, in order of submission."""
+        return [
+            Ended(
+                node.step.name,
+                node.label,
+                node.checkpoint,
+                self._ending(node),
+                self._futures[node.number].state.message or "",
+            )
+            for node in self._nodes.values()
+        ]
+
+    def follow(self, event: Event) -> None:
         """Remember what was reported to be reused."""
-        if report.reused:
-            self._reused.add(report.label)
+        if event.kind is Kind.reused:
+            self._reused.add(event.label)
+
+    def _ending(self, node: Node) -> Ending:
+        """Prefect's state alone is not enough.
+
+        It is Cached only where Prefect's own record was found, and not where the artifact was there
+        without it, or computed by another run meanwhile.
+        """
+        state = self._futures[node.number].state
+        if state.is_completed():
+            found = state.name == "Cached" or node.label in self._reused
+            return Ending.reused if found else Ending.computed
+        return Ending.failed if state.is_failed() or state.is_crashed() else Ending.missing
 
 
 @contextmanager
 def executing() -> Iterator[Execution]:
     """Run graphs inside a flow run."""
     execution = Execution()
-    watch(execution.follow)
-    try:
+    with listening(execution.follow):
         yield execution
-    finally:
-        unwatch(execution.follow)
 
 
 class _Weights:
@@ -110,19 +148,13 @@ class _Weights:
     def __init__(self, graph: Graph, futures: dict[int, Future]) -> None:
         self._futures = futures
         self._readers: dict[tuple[str, str], list[Node]] = {}
-        by_series: dict[str, list[Checkpoint]] = {}
+        self._order: dict[str, list[Checkpoint]] = {}
         for node in graph.nodes:
             for checkpoint in _hub_checkpoints(node):
                 key = checkpoint.series, checkpoint.revision
                 if key not in self._readers:
-                    by_series.setdefault(checkpoint.series, []).append(checkpoint)
+                    self._order.setdefault(checkpoint.series, []).append(checkpoint)
                 self._readers.setdefault(key, []).append(node)
-        self._order = by_series
-        self._places = {
-            (series, one.revision): place
-            for series, order in by_series.items()
-            for place, one in enumerate(order)
-        }
         self._windows: dict[str, int] = {}
         self._released: dict[tuple[str, str], Future] = {}
 
@@ -133,7 +165,7 @@ class _Weights:
             series, order = checkpoint.series, self._order[checkpoint.series]
             if series not in self._windows:
                 self._windows[series] = num_in_flight(order, node.inputs["runtime"])
-            earlier = self._places[series, checkpoint.revision] - self._windows[series]
+            earlier = order.index(checkpoint) - self._windows[series]
             if earlier >= 0:
                 waits.append(self._release(order[earlier]))
         return waits

@@ -86,7 +86,7 @@ def add_reference_commands(app: typer.Typer, out: Console, friendly: Any, quiet:
         """
         with friendly(verbose):
             quiet(verbose)
-            from flows.frozen_router import frozen_router_flow
+            from flows.run import frozen_router_flow
             from flows.server import prefect_server
             from store import artifacts
 

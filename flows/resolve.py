@@ -4,7 +4,7 @@ Benchmarks are found first, as nothing is worth training or downloading for one 
 scored. A series that cannot be resolved stops only what depends on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -43,6 +43,10 @@ class How(Protocol):
 
     looking: bool
 
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that looks at the world: in a run, as a Prefect task of that name."""
+        ...
+
     def artifacts_of(self, nodes: Sequence[Node]) -> list[Artifact | None]:
         """Artifacts of nodes; None where there is none and nothing runs."""
         ...
@@ -55,6 +59,10 @@ class Looking:
 
     def __init__(self) -> None:
         self.plan = Plan()
+
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function."""
+        return function(*arguments)
 
     def artifacts_of(self, nodes: Sequence[Node]) -> list[Artifact | None]:
         """Artifacts of nodes, where they are there."""
@@ -245,7 +253,9 @@ def resolve_series(
 
 def _local(series: Series, how: How) -> tuple[ResolvedSeries, list[LeftOut]]:
     assert isinstance(series.source, LocalSource)
-    checkpoints, left_out = find_checkpoints(series.name, series.source, looking=how.looking)
+    checkpoints, left_out = how.call(
+        f"discover {series.name}", find_checkpoints, series.name, series.source, how.looking
+    )
     return ResolvedSeries(series, tuple(checkpoints), local_tokenizer(checkpoints)), left_out
 
 

@@ -6,16 +6,13 @@
                                                         warehouse --> report, tracking
 
 First the study's names are resolved (:mod:`flows.resolve`), then it is laid out as a graph whose
-nodes are steps; a run submits them, a plan looks them up. Whatever was made before, by any run, is
-reused (:mod:`tasks.step`).
+nodes are steps; a run (:mod:`flows.run`) submits them, a plan looks them up. Whatever was computed
+before, by any run, is reused (:mod:`tasks.step`).
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from prefect import flow
 
 from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
@@ -28,18 +25,12 @@ from flows.checkpoints import (
     shared_of,
     training_of,
 )
-from flows.execution import Execution, executing
-from flows.failures import StepsFailed
-from flows.parameters import Changes, StudyChoice, asked_study, run_name
 from flows.resolve import How, Looking, Pinned, Resolved, ResolvedSeries, resolve
-from flows.runner import task_runner
-from flows.stopping import ending_bodies
 from store.identity import Label
 from studies.spec import Study
 from tasks.analysis import find_generalization, find_memorization, judge_monitors
 from tasks.contamination import find_contamination
 from tasks.dynamics import measure_drift, measure_dynamics
-from tasks.events import tell_events
 from tasks.frozen_router import run_frozen_routers
 from tasks.graph import Graph, Node
 from tasks.left_out import LeftOut
@@ -49,18 +40,12 @@ from tasks.pathways import measure_groups
 from tasks.plan import Plan
 from tasks.publish import (
     build_warehouse,
-    check_tracking,
-    deliver,
     describe,
     export_tracking,
     tracking_destination,
 )
 from tasks.report import write_report
 from tasks.sensitivity import try_settings
-from tasks.shown import showing
-from tasks.uses import recording
-
-logger = logging.getLogger("prefect.grokpath")
 
 
 @dataclass(frozen=True)
@@ -71,73 +56,6 @@ class LaidOut:
     warehouse: Node | None = None
     report: Node | None = None
     tracking: Node | None = None
-
-
-@flow(
-    name="study",
-    flow_run_name=run_name,
-    task_runner=task_runner(),
-)
-def study_flow(
-    study: StudyChoice = "nano",
-    overlays: tuple[str, ...] = (),
-    changes: Changes = {},  # noqa: B006 (the form's default; never changed)
-) -> dict[str, str]:
-    """Run a study to its report, reusing whatever is there; returns where the results are.
-
-    Args:
-        study: Name of a study that ships with grokpath (nano, smoke, olmoe_1b_7b, ...) or the path
-            of a study file on the worker's machine.
-        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny), laid over
-            the study one after the other.
-        changes: Fields of the study to change for this run, such as
-            {"pathways": {"threshold": 0.6}}.
-    """
-    return run_study(asked_study(study, overlays, changes))
-
-
-def run_study(spec: Study, *, min_checkpoints: int = 1) -> dict[str, str]:
-    """Everything a study asks, inside a flow run; returns where the results are.
-
-    A finished report is delivered although its export to MLflow fails.
-
-    Raises
-    ------
-    ValueError
-        When steps failed, or a series could not be resolved, after everything that does not depend
-        on them; :class:`NothingYet` where a series only has too few checkpoints yet.
-    """
-    check_tracking()
-    with (
-        ending_bodies(),
-        recording(spec) as delivered,
-        executing() as execution,
-        showing(spec, execution.submissions),
-    ):
-        resolved, laid = prepare(spec, execution, min_checkpoints)
-        for line in (*resolved.left_out, *resolved.reasons()):
-            logger.warning("%s", line)
-        execution.submit(laid.graph)
-        try:
-            execution.finish()
-        except StepsFailed as error:
-            if laid.report is None or not execution.has_made(laid.report):
-                raise
-            report = _deliver(spec, laid, execution)["report"]
-            raise error.although(f"the report and the warehouse are finished: {report}") from None
-        if unresolved := resolved.error():
-            raise unresolved
-        paths = _deliver(spec, laid, execution)
-        delivered()
-        tell_events(spec)
-    return paths
-
-
-def _deliver(spec: Study, laid: LaidOut, execution: Execution) -> dict[str, str]:
-    assert laid.warehouse is not None
-    assert laid.report is not None
-    found = {"warehouse": laid.warehouse, "report": laid.report}
-    return deliver(spec, {name: execution.artifact(node) for name, node in found.items()})
 
 
 def plan_study(study: Study, *, min_checkpoints: int = 1) -> Plan:
@@ -178,7 +96,7 @@ def _unmeasured(resolved: Resolved, graph: Graph, how: How) -> list[LeftOut]:
     if not how.looking:  # what they share must be there, to know what was measured with it
         try:
             how.artifacts_of([r for node in nodes for r in node.reads() if r.checkpoint is None])
-        except StepsFailed:
+        except ValueError:  # a step failed
             return []  # not known; the run says what failed, and does the rest
     plan = Plan()
     plan.look_up(Graph(nodes).nodes)

@@ -1,20 +1,20 @@
 """Watch a training run: the same study, again, whenever there is something it has not measured.
 
-Nothing is remembered between two watches but what the study keeps anyway: a watch plans the study
+Nothing is remembered between two watches but what a study has anyway: a watch plans the study
 (:mod:`tasks.plan`) and ends at once when every artifact is there and delivered. So a watch that was
 killed, a checkpoint that is new, a study file that changed and an artifact that was damaged are all
-the same case: something is missing, and it is made.
+the same case: something is missing, and it is computed.
 """
 
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows.parameters import Changes, StudyChoice, asked_study, run_name
+from flows.run import Changes, StudyChoice, requested_study, run_name, run_study
 from flows.runner import task_runner
-from flows.study import plan_study, run_study
+from flows.study import plan_study
 from studies.base import NothingYet
 from studies.spec import Study
-from tasks.events import tell_events
+from tasks.events import announce
 from tasks.plan import Plan
 from tasks.publish import is_delivered
 
@@ -43,13 +43,13 @@ def watch_flow(
         changes: Fields of the study to change for this run, such as
             {"pathways": {"threshold": 0.6}}.
     """
-    spec = asked_study(study, overlays, changes)
+    spec = requested_study(study, overlays, changes)
     try:
         news = has_news(spec)
     except NothingYet as nothing:
         return Completed(name="NothingYet", message=str(nothing))
     if not news:
-        tell_events(spec)  # what a killed watch had no time to tell
+        announce(spec)  # what a killed watch had no time for
         return Completed(name="NothingNew", message=f"{spec.name}: {NOTHING_NEW}")
     try:
         paths = run_study(spec, min_checkpoints=MIN_CHECKPOINTS)

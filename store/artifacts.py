@@ -1,4 +1,4 @@
-"""What is kept: immutable folders, one per step and fingerprint.
+"""Artifacts: immutable folders, one per step and fingerprint.
 
     <root>/artifacts/<step>/v<version>-<fingerprint>/
         data files      Parquet, npz, JSON, safetensors, HTML
@@ -7,12 +7,9 @@
 
 Data, record and cache entry live and die together: delete the folder and the step runs again.
 A folder is written under a temporary name beside its place, synced and renamed, so a folder that
-exists is whole. It is never edited.
-
-The root is `GROKPATH_ROOT`, or `grokpath-data` in the working directory.
+exists is complete. It is never edited.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,21 +17,24 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from store import state
 from store.identity import canonical_json, file_digest, files_digest
 from store.provenance import provenance
+from store.root import artifacts_root as artifacts_root
+from store.root import check_root as check_root
+from store.root import root as root
 
 RECORD = "record.json"
 RESULT = "result.json"
 SEALED = ("step_name", "version", "fingerprint", "digest", "summary", "inputs", "files")
 """Fields of a record that the record's own digest covers; the others tell when and where."""
-PATTERN_CHARACTERS = "?*[]"
 FOLDER = re.compile(r"^v(?P<version>\d+)-(?P<fingerprint>\w+)$")
 
 
@@ -112,44 +112,6 @@ class Tokenizer(BaseModel):
         return {"tokenizer": self.digest}
 
 
-def root() -> Path:
-    """Folder that holds everything a study produces."""
-    return Path(os.environ.get("GROKPATH_ROOT", "grokpath-data")).expanduser().absolute()
-
-
-def artifacts_root() -> Path:
-    """Folder of the artifacts; also the root of Prefect's result store."""
-    return root() / "artifacts"
-
-
-def check_root() -> None:
-    """Refuse a root that cannot hold data, before any work is done.
-
-    Raises
-    ------
-    ValueError
-        Naming the folder and what is wrong with it.
-    """
-    folder = root()
-    if found := [character for character in PATTERN_CHARACTERS if character in str(folder)]:
-        raise ValueError(
-            f"{folder} cannot be the data folder: databases and file patterns take "
-            f"{' '.join(found)} in its path for something else; choose another folder with --root "
-            "or GROKPATH_ROOT"
-        )
-    try:
-        (folder / "locks").mkdir(parents=True, exist_ok=True)
-        artifacts_root().mkdir(exist_ok=True)
-        trial = folder / "locks" / f".trial-{os.getpid()}"
-        trial.write_bytes(b"")
-        trial.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{folder} cannot hold data ({error.strerror}: {error.filename}); choose another "
-            "folder with --root or GROKPATH_ROOT"
-        ) from error
-
-
 def sweep() -> None:
     """Remove the records of failed tasks that Prefect leaves beside the artifacts' folders."""
     if artifacts_root().is_dir():
@@ -171,6 +133,8 @@ def folder_of(step_name: str, version: int, fingerprint: str) -> Path:
 def find(step_name: str, version: int, fingerprint: str) -> Artifact | None:
     """The artifact, when it is there and every file is what the record says.
 
+    Files whose sizes, times and inodes are those of the last verification are not hashed again.
+
     Raises
     ------
     DamagedArtifact
@@ -179,10 +143,38 @@ def find(step_name: str, version: int, fingerprint: str) -> Artifact | None:
     folder = folder_of(step_name, version, fingerprint)
     if not folder.is_dir():
         return None
+    name, stamp = name_of(step_name, version, fingerprint), stamp_of(folder)
+    if stamp != state.verified_stamp(name):
+        refuse_damaged(folder)
+        state.set_verified(name, stamp)
+    return load(folder)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Hash every file of an artifact.
+
+    Raises
+    ------
+    DamagedArtifact
+        When a file is missing, changed or unreadable.
+    """
     problems = verify(folder)
     if problems:
         raise DamagedArtifact(f"{folder}: {'; '.join(problems)}")
-    return load(folder)
+
+
+def stamp_of(folder: Path) -> str:
+    """Digest of the sizes, times and inodes of an artifact's files; a changed file changes it."""
+    files = [file for file in [*_data_files(folder), folder / RECORD] if file.exists()]
+    stats = [(file, file.stat()) for file in files]
+    found = [[_relative(f, folder), s.st_size, s.st_mtime_ns, s.st_ino] for f, s in stats]
+    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
+
+
+def touch(folder: Path) -> None:
+    """Note that an artifact is in use: a folder's own time is that of its last use."""
+    with suppress(OSError):  # deleted meanwhile, or a root that may only be read
+        os.utime(folder)
 
 
 def load(folder: Path) -> Artifact:
@@ -261,21 +253,11 @@ def discard(folder: Path) -> None:
 
 
 @contextmanager
-def locked(step_name: str, version: int, fingerprint: str) -> Iterator[None]:
-    """Hold the right to write one artifact; a second writer on this machine waits."""
-    path = root() / "locks" / f"{step_name}-v{version}-{fingerprint}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def draft(step_name: str, version: int, fingerprint: str, *, resumable: bool) -> Iterator[Path]:
-    """A folder to write into; on failure it is removed, or kept when the step can resume from it.
+    """A folder to write into; on failure it is deleted, unless the step can resume from it.
 
-    Hold :func:`locked` around it: the draft has one fixed name, which is how a later attempt finds
-    what an earlier one left.
+    Hold :func:`store.locks.locked` around it: the draft has one fixed name, by which a later
+    attempt finds what an earlier one left.
     """
     final = folder_of(step_name, version, fingerprint)
     folder = final.with_name(f".draft-{final.name}")
@@ -339,6 +321,7 @@ def settle(folder: Path, final: Path) -> None:
         discard(final)
     folder.rename(final)
     _sync(final.parent)
+    state.set_verified(f"{final.parent.name}/{final.name}", stamp_of(final))
 
 
 def all_artifacts() -> Iterator[Path]:

@@ -4,12 +4,11 @@
 
     <url>/records/<step>/v<version>-<fingerprint>.json    the record; written last: it is the commit
     <url>/data/<step>/v<version>-<fingerprint>/<digest>/  the files, under the digest of all of them
-    <url>/locks/<step>/v<version>-<fingerprint>/          who makes it just now
 
-The local root stays the working copy. What is missing there is fetched, verified and put in place
-like a new artifact; what is made there is uploaded. Data lie under their own digest, so whatever
-two machines upload at once, a record names files of one making. Where machines mount one and the
-same root, none of this is needed.
+The local root stays the working copy. What is missing there is downloaded, verified and put in
+place like a new artifact; what is computed there is uploaded. Data lie under their own digest, so
+machines need no lock between them: whatever two of them upload at once, a record names files of one
+computation. Where machines mount one and the same root, none of this is needed.
 
 Credentials are those that the file system's library finds (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...).
 """
@@ -28,17 +27,16 @@ from urllib.parse import urlsplit
 
 from store import artifacts
 from store.artifacts import RECORD, Artifact
-from store.shared_locks import held
 
 VARIABLE = "GROKPATH_SHARED"
 LISTING_SECONDS = 30.0
-"""So long a listing of the store is taken for granted."""
+"""How long a listing of the store is reused."""
 
 logger = logging.getLogger("prefect.grokpath")
 
 
 class StoreUnreachable(ConnectionError):
-    """The shared store did not do what it was asked."""
+    """The shared store did not do what was requested."""
 
 
 def store() -> "SharedStore | None":
@@ -48,9 +46,9 @@ def store() -> "SharedStore | None":
 
 
 def fetch(step_name: str, version: int, fingerprint: str) -> bool:
-    """Bring an artifact from the shared store to where it belongs; whether it was there, whole.
+    """Download an artifact to its place, verified; whether it was there, undamaged.
 
-    Hold :func:`store.artifacts.locked` around it.
+    Hold :func:`store.locks.locked` around it.
     """
     shared = store()
     return shared is not None and shared.fetch(step_name, version, fingerprint)
@@ -63,7 +61,7 @@ def known(step_name: str, version: int, fingerprint: str) -> Artifact | None:
 
 
 def lacks(artifact: Artifact) -> bool:
-    """Whether there is a shared store that has yet to be given this artifact."""
+    """Whether there is a shared store that does not have this artifact."""
     shared = store()
     return shared is not None and not shared.lists(
         artifact.step_name, artifact.version, artifact.fingerprint
@@ -71,21 +69,10 @@ def lacks(artifact: Artifact) -> bool:
 
 
 def upload(artifact: Artifact) -> None:
-    """Give an artifact to the shared store, if there is one."""
+    """Upload an artifact to the shared store, if there is one."""
     shared = store()
     if shared is not None:
         shared.upload(artifact)
-
-
-@contextmanager
-def locked(step_name: str, version: int, fingerprint: str) -> Iterator[None]:
-    """Hold the right to make an artifact, among all machines that share a store."""
-    shared = store()
-    if shared is None:
-        yield
-        return
-    with shared.locked(artifacts.name_of(step_name, version, fingerprint)):
-        yield
 
 
 class SharedStore:
@@ -98,16 +85,14 @@ class SharedStore:
 
     def lists(self, step_name: str, version: int, fingerprint: str) -> bool:
         """Whether the artifact is committed there; one request per step name."""
-        name = artifacts.name_of(step_name, version, fingerprint)
         at, names = self._listed.get(step_name, (0.0, set[str]()))
         if not at or time.monotonic() - at > LISTING_SECONDS:
-            with self._telling("listed"):
-                names = self._list(f"records/{step_name}")
+            names = self._list(step_name)
             self._listed[step_name] = time.monotonic(), names
-        return f"{name}.json" in names
+        return artifacts.name_of(step_name, version, fingerprint) in names
 
     def known(self, step_name: str, version: int, fingerprint: str) -> Artifact | None:
-        """Reference made from the record, one small request, if it is listed."""
+        """Reference from the record, one small request, if it is listed."""
         if not self.lists(step_name, version, fingerprint):
             return None
         record = self._record(artifacts.name_of(step_name, version, fingerprint))
@@ -117,7 +102,7 @@ class SharedStore:
             return None
 
     def fetch(self, step_name: str, version: int, fingerprint: str) -> bool:
-        """Bring the artifact, verified; what is damaged there is withdrawn and made again."""
+        """Download the artifact; the record of one that is damaged there is deleted."""
         name = artifacts.name_of(step_name, version, fingerprint)
         record = self._record(name)
         if record is None:
@@ -128,13 +113,12 @@ class SharedStore:
         try:
             problems = self._download(name, record, folder) or artifacts.verify(folder, final)
             if problems:
-                self._withdraw(name, problems)
+                self._delete_record(name, problems)
                 return False
             artifacts.settle(folder, final)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._remember(name)
-        logger.info("fetched %s from %s", name, self.url)
+        logger.info("downloaded %s from %s", name, self.url)
         return True
 
     def upload(self, artifact: Artifact) -> None:
@@ -147,42 +131,26 @@ class SharedStore:
         """
         name = artifacts.name_of(artifact.step_name, artifact.version, artifact.fingerprint)
         record = artifacts.read_record(artifact.path)
-        with self._telling(f"given {name}, which is whole in {artifact.path}"):
+        with self._explained(f"write {name}, which is complete in {artifact.path}"):
             for file in record["files"]:
                 self._put(artifact.path / file, f"data/{name}/{artifact.digest}/{file}")
             self._put(artifact.path / RECORD, f"records/{name}.json")
-        self._remember(name)
-
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold the right to make an artifact; a second machine waits."""
-        with self._telling("asked for a lock"):
-            holding = held(self._files, self._at(f"locks/{name}"), name)
-            holding.__enter__()
-        try:
-            yield
-        finally:
-            holding.__exit__(None, None, None)
-
-    # ------------------------------------------------------------ pieces
+        self._listed.setdefault(artifact.step_name, (0.0, set()))[1].add(name)
 
     def _at(self, name: str) -> str:
         return f"{self._base}/{name}"
 
-    def _remember(self, name: str) -> None:
-        step_name = name.partition("/")[0]
-        self._listed.setdefault(step_name, (0.0, set()))[1].add(f"{name}.json")
-
-    def _list(self, folder: str) -> set[str]:
-        try:
-            paths = self._files.ls(self._at(folder), detail=False, refresh=True)
-        except FileNotFoundError:
-            return set()
-        return {f"{folder.partition('/')[2]}/{PurePosixPath(path).name}" for path in paths}
+    def _list(self, step_name: str) -> set[str]:
+        with self._explained("list it"):
+            try:
+                paths = self._files.ls(self._at(f"records/{step_name}"), detail=False, refresh=True)
+            except FileNotFoundError:
+                return set()
+        return {f"{step_name}/{PurePosixPath(path).stem}" for path in paths}
 
     def _record(self, name: str) -> dict[str, Any] | None:
-        """What was committed under a name, or None; what is no record is withdrawn."""
-        with self._telling(f"asked for {name}"):
+        """What was committed under a name, or None; one that cannot be read is deleted."""
+        with self._explained(f"read {name}"):
             try:
                 text = self._files.cat_file(self._at(f"records/{name}.json"))
             except FileNotFoundError:
@@ -193,7 +161,7 @@ class SharedStore:
                 return record
         except (ValueError, KeyError, TypeError):
             pass
-        self._withdraw(name, ["its record is unreadable"])
+        self._delete_record(name, ["its record is unreadable"])
         return None
 
     def _download(self, name: str, record: dict[str, Any], folder: Path) -> list[str]:
@@ -202,23 +170,24 @@ class SharedStore:
         for file in record["files"]:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             source = self._at(f"data/{name}/{record['digest']}/{file}")
-            with self._telling(f"asked for {name}"):
+            with self._explained(f"read {name}"):
                 try:
                     self._files.get_file(source, str(folder / file))
                 except FileNotFoundError:
                     return [f"{file} is missing"]
         return []
 
-    def _withdraw(self, name: str, problems: list[str]) -> None:
-        logger.warning("%s in %s is damaged, made again: %s", name, self.url, "; ".join(problems))
-        with self._telling(f"rid of {name}"):
+    def _delete_record(self, name: str, problems: list[str]) -> None:
+        why = "; ".join(problems)
+        logger.warning("%s in %s is damaged, computed again: %s", name, self.url, why)
+        with self._explained(f"delete {name}"):
             self._files.rm_file(self._at(f"records/{name}.json"))
         self._listed.clear()
 
     def _put(self, file: Path, name: str) -> None:
-        """Write a whole file, so that nobody sees half of it; object stores do that anyway."""
+        """Write a file at once, so that nobody reads half of it; object stores do that anyway."""
         place = self._at(name)
-        if self._files.protocol != ("file", "local"):
+        if "file" not in self._files.protocol:
             self._files.put_file(str(file), place)
             return
         Path(place).parent.mkdir(parents=True, exist_ok=True)
@@ -227,13 +196,13 @@ class SharedStore:
         Path(part).replace(place)
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
-        """Say what was asked of the store when it fails; libraries raise whatever they like."""
+    def _explained(self, what: str) -> Iterator[None]:
+        """Explain a failure by what was being done; libraries raise whatever they like."""
         try:
             yield
         except Exception as error:
             raise StoreUnreachable(
-                f"the shared store {self.url} could not be {what} ({type(error).__name__}: "
+                f"cannot {what} in the shared store {self.url} ({type(error).__name__}: "
                 f"{error}). Nothing is lost; run again when {VARIABLE} can be reached"
             ) from error
 
@@ -263,7 +232,7 @@ def _file_system(url: str) -> tuple[Any, str]:
             f"{VARIABLE} has a user or password in it; leave credentials to the variables of the "
             "storage's own library, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    options: dict[str, Any] = {"skip_instance_cache": True}  # ours is kept, and nobody else's
+    options: dict[str, Any] = {"skip_instance_cache": True}  # this one is ours alone
     if parts.scheme in ("s3", "s3a"):
         options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60}
     try:

@@ -8,10 +8,11 @@ which must be the same folder, under the same path, for all workers and the flow
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from prefect.context import TaskRunContext
+from tasks.listeners import Event, listen
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -56,10 +57,13 @@ def enter(root: str) -> None:
             "file system that the flow and all workers share, under the same path"
         )
     os.environ["GROKPATH_ROOT"] = root
+    listen(forward)
 
 
-def pass_on(progress: dict[str, Any]) -> None:
-    """Send the fields of a report to the process of the flow whose task this is."""
+def forward(event: Event) -> None:
+    """Send an event to the process of the flow whose task this is."""
+    from prefect.context import TaskRunContext
+
     here, context = worker(), TaskRunContext.get()
     if here is not None and context is not None and context.task_run.flow_run_id is not None:
-        here.log_event(topic(context.task_run.flow_run_id), {"progress": progress})
+        here.log_event(topic(context.task_run.flow_run_id), {"event": asdict(event)})

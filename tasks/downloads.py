@@ -15,7 +15,8 @@ from prefect import task
 
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from studies.settings import Runtime
-from tasks import cluster, workers
+from tasks import cluster
+from tasks.listeners import Event, Kind, emit
 
 if TYPE_CHECKING:
     from hub.repositories import RevisionFiles
@@ -78,7 +79,7 @@ def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
 
     def follow(done: int, total: int, name: str) -> None:
         megabytes = done // 10**6, max(1, total // 10**6)
-        workers.tell(workers.Progress("download", label, *megabytes, f"MB, {name}"))
+        emit(Event("download", label, Kind.progress, *megabytes, f"MB, {name}"))
 
     bring(
         found.repository,
@@ -88,7 +89,7 @@ def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
         weights=weights,
         on_progress=follow,
     )
-    workers.tell(workers.Progress("download", label, 1, 1, finished=True))
+    emit(Event("download", label, Kind.computed, 1))
 
 
 def pinned_files(pinned: Artifact) -> "RevisionFiles":

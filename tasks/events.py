@@ -1,4 +1,4 @@
-"""What a study says to the world: Prefect events on which automations can act.
+"""Prefect events of a study, on which automations can act.
 
 `grokpath.checkpoint.measured`, once per checkpoint that is in the warehouse;
 `grokpath.memorization.plateau`, once per series and domain whose training loss looks flat;
@@ -6,23 +6,23 @@
 `grokpath.checkpoint.outlier`, once per checkpoint, domain and curve that stands out.
 
 All of it is read from the delivered warehouse, after a study ran or was found up to date. What was
-told is written into `<root>/<study>/told.json` after the server has taken the events, so a crash in
-between tells them again, with the same ids, and the server keeps an event of one id once. A server
-that lives no longer than the command is told nothing: no automation could act on it there, and a
-later run with a lasting server tells it.
+announced is recorded (:mod:`store.state`) after the server has accepted the events, so a crash in
+between announces them again, with the same ids, and the server stores an event of one id once. A
+server that lives no longer than the command gets none: no automation could act on it there, and a
+later run with a lasting server announces them.
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 import httpx
 
-from store import artifacts
+from store import artifacts, state
+from store.locks import locked
 from studies.spec import Study
 from tasks.publish import WAREHOUSE, delivered
 
@@ -32,7 +32,6 @@ MEASURED = "grokpath.checkpoint.measured"
 PLATEAU = "grokpath.memorization.plateau"
 TURNED = "grokpath.monitor.turned"
 OUTLIER = "grokpath.checkpoint.outlier"
-TOLD = "told.json"
 MEANTIME = "GROKPATH_SERVER_FOR_THE_MEANTIME"
 """Set where the Prefect server ends with the command."""
 WATCHED_FOR_OUTLIERS = ("training_loss", "pathway_distance", "pathway_consistency_median")
@@ -50,38 +49,37 @@ FIRST_CALLS = (
 )
 
 
-def tell_events(study: Study) -> int:
-    """Tell what is new in a study's warehouse, inside a flow run; how many events that were.
+def announce(study: Study) -> int:
+    """Send what is new in a study's warehouse, inside a flow run; how many events that were.
 
-    A server that does not take them fails no study: they are told by the next run.
+    A server that does not accept them fails no study: the next run announces them.
     """
     if os.environ.get(MEANTIME):
         return 0
     try:
-        return _tell(study)
+        return _announce(study)
     except httpx.HTTPError as error:
-        logger.warning("the Prefect server took no events (%s); the next run tells them", error)
+        logger.warning(
+            "the Prefect server accepted no events (%s); the next run announces them", error
+        )
         return 0
 
 
-def _tell(study: Study) -> int:
+def _announce(study: Study) -> int:
     warehouse = delivered(study.name, WAREHOUSE).resolve()
-    place = artifacts.root() / study.name / TOLD
-    with artifacts.locked("told", 1, study.name):
-        told = _told(place)
-        if told["warehouse"] == warehouse.parent.name:
+    with locked(f"events-{study.name}"):
+        known = state.announced(study.name)
+        if warehouse.parent.name in known:
             return 0
-        known = set(told["events"])
         new = [one for one in happenings(warehouse, study.name) if one["key"] not in known]
         for start in range(0, len(new), EVENTS_PER_CALL):
             _send(new[start : start + EVENTS_PER_CALL])
-        keys = sorted(known | {one["key"] for one in new})
-        _write(place, {"warehouse": warehouse.parent.name, "events": keys})
+        state.set_announced(study.name, [warehouse.parent.name, *(one["key"] for one in new)])
     return len(new)
 
 
 def happenings(warehouse: Path, study_name: str) -> list[dict[str, Any]]:
-    """Everything that a warehouse has to tell, each with the key by which it is told once."""
+    """All events of a warehouse, each with the key by which it is announced once."""
     from store.warehouse import query
 
     rows = query(warehouse, CURVES).to_pylist()
@@ -149,7 +147,7 @@ def _outlying(
 def _event(
     study_name: str, kind: str, digest: str, labels: dict[str, Any], payload: dict[str, Any]
 ) -> dict[str, Any]:
-    """One happening as an event; where it is said once per case, its step is no part of the key."""
+    """One event; where there is one per case, its step is no part of the key."""
     named = {name: str(value) for name, value in labels.items()}
     once = {name: value for name, value in named.items() if name not in ("step", "revision")}
     key = "/".join([kind, study_name, *once.values(), *([digest[:16]] if digest else [])])
@@ -162,7 +160,7 @@ def _event(
 
 
 def _send(happened: list[dict[str, Any]]) -> None:
-    """Hand events to the Prefect server; returns when it has taken them."""
+    """Send events to the Prefect server; returns when it has accepted them."""
     from prefect.client.orchestration import get_client
     from prefect.events.schemas.events import Event
 
@@ -183,7 +181,7 @@ def _send(happened: list[dict[str, Any]]) -> None:
 
 
 def _related() -> list[dict[str, str]]:
-    """The flow, its run and its deployment, by which automations can tell who says it."""
+    """The flow, its run and its deployment, by which automations know where it comes from."""
     from prefect.runtime import deployment, flow_run
 
     named = [
@@ -196,20 +194,3 @@ def _related() -> list[dict[str, str]]:
         for role, name, id in named
         if name
     ]
-
-
-def _told(place: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(place.read_text(encoding="utf-8"))
-        return {"warehouse": str(told["warehouse"]), "events": [str(key) for key in told["events"]]}
-    except FileNotFoundError:
-        return {"warehouse": "", "events": []}
-    except (ValueError, KeyError, TypeError):
-        logger.warning("%s is damaged; the study's events are told again", place)
-        return {"warehouse": "", "events": []}
-
-
-def _write(place: Path, told: dict[str, Any]) -> None:
-    trial = place.with_name(f".{place.name}.{uuid4().hex}")
-    trial.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    trial.replace(place)

@@ -1,149 +1,134 @@
-"""Which artifacts no study refers to, and how they are removed without harm to those in use.
+"""Which artifacts no study refers to, and how they are deleted without harm to those in use.
 
-A study refers to what its newest finished run used, and what was used by runs of it that began
-later and are not finished. Named by a file, it refers to what the newest finished run of exactly
-that file used; where there was none, to what a plan finds, and to what unfinished runs of it used.
-
-An artifact goes only if no kept study refers to it and no run whatever has used it for some days.
-Things are removed while no run goes on, and each artifact is renamed before it is deleted, so
-whatever is there is whole, also after a crash in the middle.
+A study with results in the root refers to what these were computed from: the records of its report
+and warehouse name their inputs by content, the records of those name theirs, and so on. A study
+that is named also refers to what a plan of it would reuse. Besides, nothing goes that was computed
+or reused in the last days, and nothing at all while a run is in progress.
 """
 
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from store import artifacts, journal, uses
-from store.leftovers import Leftover, contained, leftovers, remove, size_and_time
-from store.uses import Run
+from store import artifacts, locks
 from studies.spec import Study
-from tasks.events import TOLD
 from tasks.plan import Plan
-from tasks.publish import REPORT, WAREHOUSE, describe
+from tasks.publish import REPORT, WAREHOUSE, export_tracking
 
 SECONDS_PER_DAY = 86_400
+DIGEST_LENGTH = 40
+"""Texts in records that are at least so long may be digests or commits."""
 
 
 @dataclass(frozen=True)
-class Unused:
-    """An artifact that no kept study refers to.
+class Removable:
+    """An artifact that no study refers to, or what a killed process left.
 
     Attributes
     ----------
+    kind
+        Name of the step; `draft`, `discarded` (an artifact half deleted) or `record` (Prefect's, of
+        a task that failed).
     last_at
-        When it was made or last used, in seconds since the epoch.
+        When it was computed or last reused, in seconds since the epoch.
     seconds
-        What making it again would take.
+        What computing it again would take.
     """
 
     path: Path
-    step_name: str
+    kind: str
     num_bytes: int
     last_at: float
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is kept, and what may go.
+    """What stays and what may go.
 
     Attributes
     ----------
-    kept
-        Number of artifacts that each kept study refers to.
-    let_go
-        Studies with results here that are not among the kept ones.
+    referred
+        Number of artifacts that each study refers to.
+    not_named
+        Studies with results in the root that are not among the named ones.
     young
-        Artifacts that no study refers to, used too lately to go.
-    strange
-        Links and other things below `artifacts/` that are left alone.
+        Artifacts that no study refers to, used too recently to go.
+    foreign
+        Links, which are left alone with what they lead to.
     """
 
-    kept: dict[str, int]
-    let_go: list[str]
-    unused: list[Unused]
-    young: list[Unused]
-    leftovers: list[Leftover]
-    strange: list[Path]
-    old_runs: list[Run] = field(default_factory=list)
-    num_journal_lines: int = 0
-
-    def is_empty(self) -> bool:
-        """Whether nothing may go."""
-        return not (self.unused or self.leftovers or self.num_journal_lines or self.old_runs)
+    referred: dict[str, int]
+    not_named: list[str]
+    unused: list[Removable]
+    young: list[Removable]
+    remains: list[Removable]
+    foreign: list[Path]
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What is kept beside what studies refer to: days since the last use; days of journal."""
-
-    older_than_days: float
-    journal_days: float | None = None
-
-
-def look(named: Sequence[tuple[Study, Plan]], rules: Rules, now: float | None = None) -> Findings:
+def look(
+    named: Sequence[tuple[Study, Plan]], older_than_days: float, now: float | None = None
+) -> Findings:
     """Find what may go; nothing is changed.
 
     Parameters
     ----------
     named
-        The studies to keep, each with a plan of it; when empty, all with results here are kept.
+        The studies that stay, each with a plan of it; when empty, all with results in the root.
 
     Raises
     ------
     ValueError
-        When it cannot be known what a study with results here uses.
+        When an artifact's record cannot be read: what it refers to is not known.
     """
-    now = time.time() if now is None else now
-    runs = uses.all_runs()
-    kept, kept_runs = _kept_named(named, runs) if named else _kept_delivered(runs)
-    before = now - rules.older_than_days * SECONDS_PER_DAY
-    free = _unreferred(set().union(*kept.values()) if kept else set(), runs)
-    names = {study.name for study, _ in named} if named else set(kept)
+    before = (time.time() if now is None else now) - older_than_days * SECONDS_PER_DAY
+    everything = _Records()
+    names = [study.name for study, _ in named] if named else delivered_studies()
+    referred = {name: everything.behind_results_of(name) for name in names}
+    for study, plan in named:
+        planned = [entry.artifact.path for entry in plan.entries if entry.artifact is not None]
+        referred[study.name] |= everything.behind(planned)
+    used = set().union(*referred.values())
+    free = [everything.removable(folder) for folder in everything.folders if folder not in used]
+    free.sort(key=lambda one: (one.last_at, one.path))
     return Findings(
-        kept={name: len(found & _present()) for name, found in kept.items()},
-        let_go=sorted(set(delivered_studies()) - names),
+        referred={name: len(found) for name, found in referred.items()},
+        not_named=sorted(set(delivered_studies()) - set(names)),
         unused=[one for one in free if one.last_at <= before],
         young=[one for one in free if one.last_at > before],
-        leftovers=[one for one in leftovers() if one.last_at <= before],
-        strange=_strange(),
-        old_runs=[run for run in runs if run not in kept_runs and run.last_at <= before],
-        num_journal_lines=_old_lines(rules, now),
+        remains=[one for one in _remains() if one.last_at <= before],
+        foreign=sorted(path for path in _entries() if not _is_inside(path)),
     )
 
 
-def collect(
-    shown: Findings,
-    named: Sequence[tuple[Study, Plan]],
-    rules: Rules,
-    now: float | None = None,
-) -> int:
-    """Remove what was shown and may still go; the number of bytes that are free now.
+def collect(shown: Findings, named: Sequence[tuple[Study, Plan]], older_than_days: float) -> int:
+    """Delete what was shown and may still go; the number of bytes that are free now.
 
     Raises
     ------
-    store.uses.RunsGoOn
-        When a run goes on; nothing was removed.
+    store.locks.RunInProgress
+        When a run is in progress; nothing was deleted.
     """
-    now = time.time() if now is None else now
-    with uses.gate_closed():
-        still = look(named, rules, now)
-        unused = [one for one in still.unused if one in set(shown.unused)]
-        for one in unused:
-            artifacts.discard(one.path)
-        left = [one for one in still.leftovers if one in set(shown.leftovers)]
-        for found in left:
-            remove(found)
+    with locks.no_run():
+        still = look(named, older_than_days)
+        listed = {*shown.unused, *shown.remains}
+        gone = [one for one in [*still.unused, *still.remains] if one in listed]
+        for one in gone:
+            if one in still.unused:
+                artifacts.discard(one.path)
+            elif one.path.is_dir():
+                shutil.rmtree(one.path, ignore_errors=True)
+            else:
+                one.path.unlink(missing_ok=True)
         for name in delivered_studies():
             _drop_dangling(artifacts.root() / name)
-        for run in still.old_runs:
-            for file in run.files:
-                file.unlink(missing_ok=True)
-        if still.num_journal_lines and rules.journal_days is not None:
-            journal.forget(now - rules.journal_days * SECONDS_PER_DAY)
-    return sum(one.num_bytes for one in unused) + sum(one.num_bytes for one in left)
+    return sum(one.num_bytes for one in gone)
 
 
 def delivered_studies() -> list[str]:
@@ -158,118 +143,130 @@ def delivered_studies() -> list[str]:
     )
 
 
-def _kept_delivered(runs: list[Run]) -> tuple[dict[str, set[str]], list[Run]]:
-    """What every study refers to: its newest finished run, and those unfinished since."""
-    kept: dict[str, set[str]] = {}
-    kept_runs = []
-    for name in sorted({name for run in runs for name in run.studies}):
-        newest = max(
-            (run for run in runs if name in run.finished),
-            key=lambda run: run.finished[name],
-            default=None,
+class _Records:
+    """The records of all artifacts, as a graph of what was computed from what."""
+
+    def __init__(self) -> None:
+        self.folders = {folder: _read(folder) for folder in _artifact_folders()}
+        self._by_digest: dict[str, list[Path]] = defaultdict(list)
+        for folder, record in self.folders.items():
+            for digest in {record["digest"], *_digests(record["summary"])}:
+                self._by_digest[digest].append(folder)
+
+    def behind_results_of(self, study_name: str) -> set[Path]:
+        """Everything that a study's delivered results were computed from."""
+        root = artifacts.root()
+        files = [root / study_name / name for name in (REPORT, WAREHOUSE)]
+        found = self.behind([file.resolve().parent for file in files if file.exists()])
+        exports = [f for f in self.folders if f.parent.name == export_tracking.name]
+        inputs = {f: set(_digests(self.folders[f]["inputs"])) for f in exports}
+        digests = {self.folders[folder]["digest"] for folder in found}
+        return found | {folder for folder in exports if inputs[folder] & digests}
+
+    def behind(self, sinks: Sequence[Path]) -> set[Path]:
+        """The artifacts in some folders and all that they were computed from.
+
+        An artifact reads another where the digest of the other, or one in its summary, stands in
+        its inputs: a checkpoint's is in the summary of its training, a commit in that of its pin.
+        """
+        found: set[Path] = set()
+        waiting = [folder for folder in sinks if folder in self.folders]
+        while waiting:
+            folder = waiting.pop()
+            if folder not in found:
+                found.add(folder)
+                for digest in _digests(self.folders[folder]["inputs"]):
+                    waiting += self._by_digest.get(digest, [])
+        return found
+
+    def removable(self, folder: Path) -> Removable:
+        num_bytes, last_at = _size_and_time(folder)
+        return Removable(
+            folder, folder.parent.name, num_bytes, last_at, self.folders[folder]["seconds"]
         )
-        chosen = [run for run in runs if _unfinished_since(run, name, newest)]
-        chosen += [newest] if newest else []
-        kept[name] = set().union(*(run.artifacts for run in chosen))
-        kept_runs += chosen
-    unknown = [
-        name
-        for name in delivered_studies()
-        if not any(name in run.finished or name in run.studies for run in runs)
-    ]
-    if unknown:
-        raise ValueError(
-            f"it is not known what {', '.join(unknown)} uses: the run that delivered it left no "
-            "record. Run it once more (nothing is computed when all is there), or name the studies "
-            "to keep: grokpath gc STUDY ..."
-        )
-    return kept, kept_runs
 
 
-def _unfinished_since(run: Run, name: str, newest: Run | None) -> bool:
-    open_now = name in run.studies and name not in run.finished
-    return open_now and (newest is None or run.last_at >= newest.last_at)
-
-
-def _kept_named(
-    named: Sequence[tuple[Study, Plan]], runs: list[Run]
-) -> tuple[dict[str, set[str]], list[Run]]:
-    """What the files refer to: their newest finished run, else what is there of them."""
-    kept: dict[str, set[str]] = {}
-    kept_runs = []
-    for study, plan in named:
-        spec = describe(study)["spec_fingerprint"]
-        own = [run for run in runs if run.studies.get(study.name) == spec]
-        whole = [run for run in own if study.name in run.finished]
-        chosen = [max(whole, key=lambda run: run.finished[study.name])] if whole else []
-        chosen += [run for run in own if study.name not in run.finished]
-        planned = {artifacts.name_of(a.step_name, a.version, a.fingerprint) for a in _there(plan)}
-        found = planned.union(*(run.artifacts for run in chosen))
-        kept[study.name] = kept.get(study.name, set()) | found
-        kept_runs += chosen
-    return kept, kept_runs
-
-
-def _there(plan: Plan) -> list[artifacts.Artifact]:
-    return [entry.artifact for entry in plan.entries if entry.artifact is not None]
-
-
-def _present() -> set[str]:
-    """Names of the artifacts that are here; a run notes an artifact before it makes it."""
-    return {f"{folder.parent.name}/{folder.name}" for folder in artifacts.all_artifacts()}
-
-
-def _unreferred(kept: set[str], runs: list[Run]) -> list[Unused]:
-    """Artifacts inside the root that are not kept, longest unused first."""
-    last_used: dict[str, float] = {}
-    for run in runs:
-        for name in run.artifacts:
-            last_used[name] = max(last_used.get(name, 0.0), run.last_at)
-    found = []
-    for folder in artifacts.all_artifacts():
-        name = f"{folder.parent.name}/{folder.name}"
-        if name in kept or not contained(folder):
-            continue
-        with suppress(FileNotFoundError):  # a run found it damaged and is making it again
-            num_bytes, written_at = size_and_time(folder)
-            last_at = max(written_at, last_used.get(name, 0.0))
-            found.append(Unused(folder, folder.parent.name, num_bytes, last_at, _seconds(folder)))
-    return sorted(found, key=lambda one: (one.last_at, one.path))
-
-
-def _seconds(folder: Path) -> float:
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        return float(artifacts.read_record(folder)["seconds"])
+        record = artifacts.read_record(folder)
+        return {name: record[name] for name in ("digest", "summary", "inputs", "seconds")}
     except (OSError, ValueError, KeyError, TypeError):
-        return 0.0  # damaged; it would be made again anyway
+        raise ValueError(
+            f"{folder}: its record cannot be read, so it is not known what it was computed from; "
+            "run its study again, or delete this folder, then run gc again. Nothing was deleted"
+        ) from None
 
 
-def _strange() -> list[Path]:
-    """What lies where artifacts lie and leads out of the root, or is a link."""
+def _digests(value: Any) -> Iterator[str]:
+    """Texts in JSON that may be digests or commits, also where they are names."""
+    if isinstance(value, str):
+        if len(value) >= DIGEST_LENGTH:
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _digests(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _digests(item)
+
+
+def _entries() -> Iterator[Path]:
+    """The folder of artifacts, the steps' folders and what is in them; follows no link."""
     top = artifacts.artifacts_root()
-    if not top.is_dir():
-        return []
-    if not contained(top):
-        return [top]
-    steps = [path for path in top.iterdir() if path.is_dir()]
-    inside = [path for step in steps if contained(step) for path in step.iterdir()]
-    return sorted(path for path in [*steps, *inside] if not contained(path))
+    if top.is_symlink() or not top.is_dir():
+        yield from [top] if top.is_symlink() else []
+        return
+    for path in sorted(top.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from sorted(path.iterdir())
 
 
-def _old_lines(rules: Rules, now: float) -> int:
-    if rules.journal_days is None:
-        return 0
-    return journal.num_before(now - rules.journal_days * SECONDS_PER_DAY)
+def _is_inside(path: Path) -> bool:
+    return not path.is_symlink() and path.resolve().is_relative_to(artifacts.root().resolve())
+
+
+def _artifact_folders() -> list[Path]:
+    return [
+        path
+        for path in _entries()
+        if artifacts.FOLDER.match(path.name) and _is_inside(path) and path.is_dir()
+    ]
+
+
+def _remains() -> Iterator[Removable]:
+    """What killed processes left and nobody is working on."""
+    for path in _entries():
+        if not _is_inside(path):
+            continue
+        if path.is_file():
+            if path.parent == artifacts.artifacts_root():
+                yield Removable(path, "record", *_size_and_time(path))
+        elif path.name.startswith(".discarded-"):
+            yield Removable(path, "discarded", *_size_and_time(path))
+        elif path.name.startswith(".draft-"):
+            name = f"{path.parent.name}/{path.name.removeprefix('.draft-')}"
+            if locks.is_free(name):
+                yield Removable(path, "draft", *_size_and_time(path))
+
+
+def _size_and_time(path: Path) -> tuple[int, float]:
+    """Bytes of the files at or below a path, and when it was last written or used."""
+    num_bytes, last_at = 0, path.lstat().st_mtime
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with suppress(FileNotFoundError):
+                stat = Path(folder, name).lstat()
+                num_bytes, last_at = num_bytes + stat.st_size, max(last_at, stat.st_mtime)
+    return num_bytes or path.lstat().st_size * path.is_file(), last_at
 
 
 def _drop_dangling(folder: Path) -> None:
-    """Remove a study's links to what is gone; with the last one what else we keep there."""
-    if not contained(folder):
+    """Delete a study's links to what is gone, and its folder with the last one."""
+    if folder.is_symlink():
         return
     for link in folder.iterdir():
         if link.is_symlink() and not link.exists():
             link.unlink()
-    if not any(path.is_symlink() for path in folder.iterdir()):
-        (folder / TOLD).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody else put something there
-            folder.rmdir()
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()

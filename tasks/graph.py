@@ -2,7 +2,7 @@
 
 Calling a step (:mod:`tasks.step`) makes a :class:`Node`. Its inputs are values, other nodes, and
 :class:`Late` values, which are known once another node's artifact is there. Everything else is a
-walk over the graph: a run submits its nodes (:mod:`tasks.execution`), a plan looks them up
+walk over the graph: a run submits its nodes (:mod:`flows.execution`), a plan looks them up
 (:mod:`tasks.plan`).
 """
 
@@ -28,10 +28,6 @@ class AnyStep(Protocol):
 
     def label(self, inputs: dict[str, Any]) -> str:
         """Name of one run of the step, for a reader."""
-        ...
-
-    def submit(self, *, after: Any = (), **inputs: Any) -> Any:
-        """Hand the step to Prefect."""
         ...
 
 

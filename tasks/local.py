@@ -10,6 +10,7 @@
   had reached already. Then what is gone is forgotten, because one curve must not mix two trainings.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -17,11 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-
-from store import seen
 from store.artifacts import Checkpoint, Tokenizer
-from store.seen import Seen
+from store.locks import locked
+from store.state import KnownCheckpoint, known_checkpoints, set_known_checkpoints
 from studies.base import NothingYet
 from studies.sources import LocalSource
 from tasks.left_out import STALE_SECONDS, LeftOut
@@ -39,17 +38,11 @@ Found = tuple[list[Checkpoint], list[LeftOut]]
 """Checkpoints of a series in order of step, and those that are left out."""
 
 
-def find_checkpoints(series_name: str, source: LocalSource, *, looking: bool) -> Found:
-    """Look into a folder of checkpoints, as a Prefect task inside a run."""
+def find_checkpoints(series_name: str, source: LocalSource, looking: bool) -> Found:
+    """Look into a folder of checkpoints; never cached, because a training run adds to it."""
     if looking:
         return discover(series_name, source, looking=True)
-    return discover_checkpoints(series_name, source)
-
-
-@task(name="discover", task_run_name="discover {series_name}")
-def discover_checkpoints(series_name: str, source: LocalSource) -> Found:
-    """Look into a folder of checkpoints; never cached, because a training run adds to it."""
-    with seen.looking(source.path):
+    with locked(f"folder-{hashlib.sha256(str(source.path).encode()).hexdigest()[:20]}"):
         return discover(series_name, source)
 
 
@@ -66,15 +59,16 @@ def discover(series_name: str, source: LocalSource, *, looking: bool = False) ->
         When a wanted step is missing or incomplete, one will never be read, two have the same
         weights, or they are not of one model.
     """
-    known = seen.recall(source.path)
+    known = known_checkpoints(source.path)
     there = _listed(source, known)
     found, left_out = _complete(series_name, there, source, known)
     gone = _gone(known, there, found, source)
     if not looking:
         # What was complete and is damaged now is not new when it is repaired.
         names = {*(one.name for one in gone), *(one.revision for one in left_out)}
-        kept = {one.name: one for one in known.values() if one.name in names}
-        seen.remember(source.path, {**kept, **{one.name: one for one in found}})
+        remembered = {one.name: one for one in known.values() if one.name in names}
+        remembered |= {one.name: one for one in found}
+        set_known_checkpoints(source.path, list(remembered.values()))
     wanted = [one for one in [*found, *gone] if _is_wanted(one.step, source)]
     missing = sorted(set(source.steps or ()) - {one.step for one in wanted} - {*source.skip_steps})
     if missing:
@@ -114,7 +108,7 @@ def local_tokenizer(checkpoints: list[Checkpoint]) -> Tokenizer:
     if there is not None:
         return Tokenizer(digest=tokenizer_digest(there.path), location=there.location)
     first = checkpoints[0]
-    digest = seen.recall(first.path.parent)[first.revision].tokenizer_digest
+    digest = known_checkpoints(first.path.parent)[first.revision].tokenizer_digest
     return Tokenizer(digest=digest, location=first.location)
 
 
@@ -151,7 +145,7 @@ def _is_local(checkpoint: Checkpoint) -> bool:
 def _refuse_changed(checkpoint: Checkpoint) -> None:
     from models.digest import checkpoint_digest, stamps
 
-    known = seen.recall(checkpoint.path.parent).get(checkpoint.revision)
+    known = known_checkpoints(checkpoint.path.parent).get(checkpoint.revision)
     if known and known.digest == checkpoint.digest and known.stamps == stamps(checkpoint.path):
         return
     if checkpoint_digest(checkpoint.path) != checkpoint.digest:
@@ -161,7 +155,7 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
         )
 
 
-def _listed(source: LocalSource, known: dict[str, Seen]) -> "list[LocalCheckpoint]":
+def _listed(source: LocalSource, known: dict[str, KnownCheckpoint]) -> "list[LocalCheckpoint]":
     from models.digest import list_checkpoints
 
     try:
@@ -177,8 +171,11 @@ def _is_wanted(step: int, source: LocalSource) -> bool:
 
 
 def _complete(
-    series_name: str, there: "list[LocalCheckpoint]", source: LocalSource, known: dict[str, Seen]
-) -> tuple[list[Seen], list[LeftOut]]:
+    series_name: str,
+    there: "list[LocalCheckpoint]",
+    source: LocalSource,
+    known: dict[str, KnownCheckpoint],
+) -> tuple[list[KnownCheckpoint], list[LeftOut]]:
     """Those that are complete, with their digests, and the others with the reason."""
     from models.complete import refuse_unreadable, why_incomplete
 
@@ -227,7 +224,7 @@ def _is_stale(folder: Path) -> bool:
     return time.time() - newest > STALE_SECONDS
 
 
-def _identified(one: "LocalCheckpoint", known: Seen | None) -> Seen | None:
+def _identified(one: "LocalCheckpoint", known: KnownCheckpoint | None) -> KnownCheckpoint | None:
     """A checkpoint with its digest, read only where its files were touched; None if they are now.
 
     What vanishes meanwhile counts as touched.
@@ -245,7 +242,7 @@ def _identified(one: "LocalCheckpoint", known: Seen | None) -> Seen | None:
             return None
     except (FileNotFoundError, ValueError):
         return None
-    return Seen(
+    return KnownCheckpoint(
         name=one.name,
         step=one.step,
         tokens_seen=one.tokens_seen,
@@ -256,11 +253,11 @@ def _identified(one: "LocalCheckpoint", known: Seen | None) -> Seen | None:
 
 
 def _gone(
-    known: dict[str, Seen],
+    known: dict[str, KnownCheckpoint],
     there: "list[LocalCheckpoint]",
-    found: list[Seen],
+    found: list[KnownCheckpoint],
     source: LocalSource,
-) -> list[Seen]:
+) -> list[KnownCheckpoint]:
     """Those whose folders were deleted since, unless they were another training's."""
     names, steps = {one.name for one in there}, {one.step for one in there}
     digests = {one.digest for one in found}
@@ -293,7 +290,7 @@ def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
             )
 
 
-def _refuse_strangers(series_name: str, source: LocalSource, found: list[Seen]) -> None:
+def _refuse_strangers(series_name: str, source: LocalSource, found: list[KnownCheckpoint]) -> None:
     """Refuse those that are not the same model as the first; of what is gone nothing is known."""
     from models.series import Member, check_series
 

@@ -1,8 +1,9 @@
 """What a study would do, found out without doing any of it.
 
-A step can be reused when every artifact it reads is there and its own artifact is there and whole.
-What reads something that is yet to be made counts as to be run; it may still turn out reusable,
-when the input is rebuilt with the same content.
+A step can be reused when every artifact that it reads is there and its own is there, undamaged.
+What reads something that is yet to be computed counts as to be run; it may still turn out reusable,
+when the input is computed again with the same content. Whether effects outside of artifacts still
+hold, such as a run in MLflow, only a run checks.
 """
 
 from collections.abc import Iterable
@@ -106,21 +107,11 @@ def _find(step: AnyStep, inputs: dict[str, Any]) -> tuple[Artifact | None, bool]
     """The artifact of a step on its inputs, and whether it is on this machine."""
     key = fingerprint(step.name, step.version, inputs)
     artifact, is_here = None, True
-    with suppress(artifacts.DamagedArtifact):  # it will be made again
+    with suppress(artifacts.DamagedArtifact):  # it will be computed again
         artifact = artifacts.find(step.name, step.version, key)
-    if step.still_holds is None:
-        if artifact is None:
-            artifact, is_here = shared.known(step.name, step.version, key), False
-    elif artifact is not None and not _holds(step.still_holds, artifact, inputs):
-        artifact = None
+    if artifact is None and step.still_holds is None:
+        artifact, is_here = shared.known(step.name, step.version, key), False
     return artifact, is_here
-
-
-def _holds(check: Any, artifact: Artifact, inputs: dict[str, Any]) -> bool:
-    try:
-        return bool(check(artifact, inputs))
-    except (ConnectionError, ValueError):
-        return False  # what cannot be asked counts as to be run; the run says what is wrong
 
 
 def _has_missing(value: Any) -> bool:

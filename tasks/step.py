@@ -1,49 +1,41 @@
-"""The one decorator that makes a function a cached Prefect task.
+"""The one decorator that makes a function a cached step.
 
 A *step* is a body `body(out, **inputs) -> summary` that reads the artifacts among its inputs and
 writes files into `out`. The decorator does everything else:
 
-* The Prefect cache key is the step's fingerprint (:mod:`store.identity`), so a new run, a retry
-  from the Prefect UI and a run after a crash all repeat exactly what is missing. Prefect's own
-  policies would not do: the default one includes the run id, and the others fall back to pickled
-  bytes that differ between processes.
-* Before a key is handed to Prefect, the artifact it names is verified. A damaged one is discarded
-  together with Prefect's result record, so that Prefect finds nothing and runs the body.
+* A run of a step is identified by its fingerprint (:mod:`store.identity`), so a new run, a retry
+  from the Prefect UI and a run after a crash all repeat exactly what is missing.
 * The body runs in a worker process and writes into a draft folder; the folder becomes the artifact
-  only when it is whole (:mod:`store.artifacts`).
+  only when it is complete (:mod:`store.artifacts`). Its inputs are verified first.
 * Two runs that want the same artifact at once: the second waits, then finds it.
 
 What a step returns is an :class:`~store.artifacts.Artifact`: a reference with a small summary.
+Prefect is not imported here: :mod:`tasks.prefect_task` makes a step a task.
 """
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from prefect import allow_failure, task
-from prefect.cache_policies import CachePolicy
-from prefect.context import TaskRunContext
-from prefect.futures import PrefectFuture
-from prefect.tasks import Task
-
-from store import artifacts, journal, shared, uses
+from store import artifacts, shared, state
 from store.artifacts import Artifact
 from store.identity import fingerprint, identities
+from store.locks import locked
 from studies.settings import Runtime
-from tasks import cluster, workers
+from tasks import workers
 from tasks.devices import cards, on_a_card
 from tasks.downloads import inputs_here
-from tasks.graph import Node, settled
+from tasks.graph import Node
+from tasks.listeners import Event, Kind, emit
 from tasks.local import unchanged
-from tasks.progress import Bar
-from tasks.said import BY_DOMAIN, silence_endings, tell_made
 
+BY_DOMAIN = "by_domain"
+"""Numbers for logs and pages that a body may return beside its summary; its files hold them all."""
 _IN_STEP = "in the step: "
 
 Body = Callable[..., dict[str, Any]]
@@ -51,43 +43,14 @@ Check = Callable[[Artifact, dict[str, Any]], bool]
 
 
 def failed_step(error: BaseException) -> str | None:
-    """Which run of a step raised this: its speaking name; None when it was no step."""
+    """Label of the run of a step that raised this; None when it was no step."""
     notes: list[str] = getattr(error, "__notes__", [])
     named = (note.removeprefix(_IN_STEP) for note in notes if note.startswith(_IN_STEP))
     return next(named, None)
 
 
-@dataclass
-class FingerprintPolicy(CachePolicy):
-    """Prefect cache policy: the key is the place of the artifact's result record."""
-
-    step: "Step | None" = None
-    root: str | None = None
-    """The artifact root, for a task that travels to another process."""
-
-    def compute_key(
-        self,
-        task_ctx: TaskRunContext,
-        inputs: dict[str, Any],
-        flow_parameters: dict[str, Any],
-        **_: Any,
-    ) -> str | None:
-        """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
-        assert self.step is not None
-        if self.root is not None:
-            cluster.enter(self.root)
-        inputs = settled(inputs)
-        key = fingerprint(self.step.name, self.step.version, inputs)
-        name = artifacts.name_of(self.step.name, self.step.version, key)
-        if task_ctx.task_run.flow_run_id is not None:
-            uses.used(str(task_ctx.task_run.flow_run_id), name)
-        if self.step.reusable(key, inputs) is not None:
-            self.step.tell_reused(inputs)
-        return f"{name}/{artifacts.RESULT}"
-
-
 class Step:
-    """A cached Prefect task made from a body; submit it inside a flow."""
+    """A cached step made from a body; calling it makes a node of a graph."""
 
     def __init__(
         self,
@@ -107,17 +70,7 @@ class Step:
         self.resumable = resumable
         self.still_holds = still_holds
         self.loads_model = loads_model
-        self.__doc__ = body.__doc__
-        silence_endings(name)
-        self.task: Task[..., Artifact] = task(
-            self._visible(),
-            name=name,
-            description=inspect.getdoc(body),
-            task_run_name=self._named,
-            cache_policy=FingerprintPolicy(step=self),
-            persist_result=True,
-            result_serializer="json",
-        )
+        self.__doc__ = inspect.getdoc(body)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels by name: a task on its way to another process has its step inside."""
@@ -127,123 +80,95 @@ class Step:
         """One run of the step in a graph; nothing is done yet."""
         return Node(self, inputs)
 
-    def submit(self, *, after: Sequence[Any] = (), **inputs: Any) -> "PrefectFuture[Artifact]":
-        """Hand the step to Prefect; futures among the inputs are waited for and resolved.
+    def label(self, inputs: dict[str, Any]) -> str:
+        """Name of one run of the step, for a reader."""
+        return self.run_name.format(**inputs)
 
-        So are those in `after`, whether they succeed or fail.
-        """
-        storing = self.task.with_options(
-            cache_policy=FingerprintPolicy(step=self, root=str(artifacts.root())),
-            result_storage=artifacts.artifacts_root(),
-        )
-        return storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
+    def name_of(self, inputs: dict[str, Any]) -> str:
+        """Name of the artifact, relative to the artifacts' root."""
+        return artifacts.name_of(self.name, self.version, self._key(inputs))
 
-    def run(self, **inputs: Any) -> Artifact:
-        """Make the artifact, or find it made; what the Prefect task does when it has no result."""
-        key = fingerprint(self.name, self.version, inputs)
-        identity = (self.name, self.version, key)
-        with artifacts.locked(*identity):
-            made = self._found(key, inputs)
-            if made is not None:  # another run made it while this one waited
-                return made
-            with shared.locked(*identity):
-                made = self._found(key, inputs)
-                return made if made is not None else self._make(key, inputs)
+    def run(self, flow_run: str | None = None, /, **inputs: Any) -> Artifact:
+        """The artifact: as it is here or in the shared store, else computed."""
+        with locked(self.name_of(inputs)):
+            found = self._found(inputs)  # another run may have computed it while this one waited
+            return self._computed(inputs, flow_run) if found is None else found
 
-    def _found(self, key: str, inputs: dict[str, Any]) -> Artifact | None:
+    def reusable(self, inputs: dict[str, Any]) -> Artifact | None:
+        """The verified artifact; one that is damaged or no longer holds is discarded."""
+        identity = (self.name, self.version, self._key(inputs))
+        try:
+            artifact = artifacts.find(*identity)
+            if artifact is None:
+                return None
+            if self.still_holds is None or self.still_holds(artifact, inputs):
+                artifacts.touch(artifact.path)
+                return artifact
+            reason = f"{artifact.path}: what it stands for is gone"
+        except artifacts.DamagedArtifact as error:
+            reason = str(error)
+        logging.getLogger("prefect.grokpath").warning("computed again: %s", reason)
+        artifacts.discard(artifacts.folder_of(*identity))
+        return None
+
+    def report_reused(self, inputs: dict[str, Any]) -> None:
+        """Let listeners know that nothing needs to be computed."""
+        emit(Event(self.name, self.label(inputs), Kind.reused, 1))
+
+    def _key(self, inputs: dict[str, Any]) -> str:
+        return fingerprint(self.name, self.version, inputs)
+
+    def _found(self, inputs: dict[str, Any]) -> Artifact | None:
         """The artifact, if it is here or in the shared store; then it is in both."""
-        made = self.reusable(key, inputs)
-        if made is None and shared.fetch(self.name, self.version, key):
-            made = self.reusable(key, inputs)
-        if made is None:
+        artifact = self.reusable(inputs)
+        if artifact is None and shared.fetch(self.name, self.version, self._key(inputs)):
+            artifact = self.reusable(inputs)
+        if artifact is None:
             return None
-        if shared.lacks(made):  # an earlier run could not reach the store
-            shared.upload(made)
-        self.tell_reused(inputs)
-        return made
+        if shared.lacks(artifact):  # an earlier run could not reach the store
+            shared.upload(artifact)
+        self.report_reused(inputs)
+        return artifact
 
-    def _make(self, key: str, inputs: dict[str, Any]) -> Artifact:
-        identity = (self.name, self.version, key)
+    def _computed(self, inputs: dict[str, Any], flow_run: str | None) -> Artifact:
+        identity = (self.name, self.version, self._key(inputs))
+        label = self.label(inputs)
         with (
-            self._noted(artifacts.name_of(*identity), inputs) as attempt,
+            self._recorded(inputs, flow_run) as attempt,
             artifacts.draft(*identity, resumable=self.resumable) as out,
         ):
             summary, started_at = self._compute(out, inputs)
-            attempt["computing_since"] = started_at
+            attempt.began = started_at
             by_domain = summary.pop(BY_DOMAIN, {})
             artifact = artifacts.commit(
                 out,
                 step_name=self.name,
                 version=self.version,
-                fingerprint=key,
+                fingerprint=identity[2],
                 inputs=identities(inputs),
                 summary=summary,
                 started_at=started_at,
                 device=summary.pop("device", "cpu"),
             )
         shared.upload(artifact)
-        seconds = (datetime.now(UTC) - started_at).total_seconds()
-        tell_made(self.label(inputs), summary, by_domain, seconds)
+        seconds = attempt.seconds()
+        emit(Event(self.name, label, Kind.computed, 1, 1, "", summary, by_domain, seconds))
         return artifact
 
-    def reusable(self, key: str, inputs: dict[str, Any]) -> Artifact | None:
-        """The whole, verified artifact; one that is damaged or no longer holds is discarded."""
-        try:
-            artifact = artifacts.find(self.name, self.version, key)
-            if artifact is None or self.still_holds is None or self.still_holds(artifact, inputs):
-                told = artifact is not None and artifacts.agreeing_result(artifact)
-                if artifact is not None and (not told or shared.lacks(artifact)):
-                    (artifact.path / artifacts.RESULT).unlink(missing_ok=True)
-                return artifact
-            reason = f"{artifact.path}: what it stands for is gone"
-        except artifacts.DamagedArtifact as error:
-            reason = str(error)
-        logging.getLogger("prefect.grokpath").warning("made again: %s", reason)
-        artifacts.discard(artifacts.folder_of(self.name, self.version, key))
-        return None
-
     @contextmanager
-    def _noted(self, name: str, inputs: dict[str, Any]) -> Iterator[dict[str, datetime]]:
-        """The attempt, written into the journal: that it began, and how it ended.
-
-        Its seconds are those of computing, from the moment that a worker was free for it.
-        """
-        context = TaskRunContext.get()
-        about = {
-            "step": self.name,
-            "run": self.label(inputs),
-            "artifact": name,
-            "flow_run": None if context is None else context.task_run.flow_run_id,
-        }
-        journal.note("began", **about)
-        attempt = {"computing_since": datetime.now(UTC)}
-
-        def seconds() -> float:
-            return round((datetime.now(UTC) - attempt["computing_since"]).total_seconds(), 3)
-
+    def _recorded(self, inputs: dict[str, Any], flow_run: str | None) -> "Iterator[_Attempt]":
+        """Record the attempt: that it began, and how it ended."""
+        label, attempt = self.label(inputs), _Attempt()
+        number = state.attempt_began(self.name_of(inputs), self.name, label, flow_run)
         try:
             yield attempt
         except BaseException as error:
-            error.add_note(f"{_IN_STEP}{self.label(inputs)}")
-            began: datetime = getattr(error, workers.STARTED_AT, attempt["computing_since"])
-            attempt["computing_since"] = began
-            told = f"{type(error).__name__}: {error}"
-            journal.note("failed", **about, seconds=seconds(), error=told)
+            error.add_note(f"{_IN_STEP}{label}")
+            attempt.began = getattr(error, workers.STARTED_AT, attempt.began)
+            what = f"{type(error).__name__}: {error}"
+            state.attempt_ended(number, attempt.seconds(), what)
             raise
-        journal.note("made", **about, seconds=seconds())
-
-    def tell_reused(self, inputs: dict[str, Any]) -> None:
-        """Let whoever watches know that nothing needs to be computed."""
-        label = self.label(inputs)
-        workers.tell(workers.Progress(self.name, label, 1, 1, finished=True, reused=True))
-
-    def label(self, inputs: dict[str, Any]) -> str:
-        """Speaking name of one run of the step."""
-        return self.run_name.format(**inputs)
-
-    def _named(self, parameters: dict[str, Any]) -> str:
-        """Name of the task run, for Prefect."""
-        return self.label(settled(parameters))
+        state.attempt_ended(number, attempt.seconds())
 
     def _compute(self, out: Path, inputs: dict[str, Any]) -> workers.Answer:
         runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
@@ -255,33 +180,53 @@ class Step:
             str(artifacts.root()),
             self.loads_model,
         )
+        verify_inputs(inputs)
         with (
             inputs_here(inputs, runtime, weights=self.loads_model),
             unchanged(inputs if self.loads_model else {}),
             on_a_card(inputs) if self.loads_model else nullcontext(inputs) as placed,
-            Bar(job.label),
         ):
             num_workers = runtime.workers + (0 if runtime.device == "cpu" else len(cards()))
             return workers.run(job, num_workers, {"out": out, **placed})
 
-    def _visible(self) -> Callable[..., Artifact]:
-        """What Prefect sees: the body's signature without `out`."""
 
-        def visible(**inputs: Any) -> Artifact:
-            return self.run(**settled(inputs))
+class _Attempt:
+    """When a worker began to compute: waiting for one is no work."""
 
-        signature = inspect.signature(self.body)
-        parameters = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in signature.parameters.items()
-            if name != "out"
-        ]
-        visible.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=parameters, return_annotation=Artifact
-        )
-        visible.__name__ = self.body.__name__
-        visible.__module__ = self.body.__module__
-        return visible
+    def __init__(self) -> None:
+        self.began = datetime.now(UTC)
+
+    def seconds(self) -> float:
+        return round((datetime.now(UTC) - self.began).total_seconds(), 3)
+
+
+def verify_inputs(inputs: dict[str, Any]) -> None:
+    """Hash every artifact that a body is about to read.
+
+    Raises
+    ------
+    store.artifacts.DamagedArtifact
+        When one is damaged; the next run computes it again.
+    """
+    for artifact in {one.path: one for one in _artifacts_in(inputs)}.values():
+        try:
+            artifacts.refuse_damaged(artifact.path)
+        except artifacts.DamagedArtifact as error:
+            state.forget_verified(f"{artifact.path.parent.name}/{artifact.path.name}")
+            raise artifacts.DamagedArtifact(
+                f"{error}; run again: it is then computed again, and this step after it"
+            ) from None
+
+
+def _artifacts_in(value: Any) -> Iterator[Artifact]:
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _artifacts_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _artifacts_in(item)
 
 
 def _step_named(module: str, name: str) -> Step:
@@ -307,13 +252,14 @@ def step(
     version
         Raise it when the meaning of the output changes; every artifact of the step is then new.
     run_name
-        Format of a run's name from the inputs, e.g. `"{checkpoint.series} {checkpoint.revision}"`.
+        Format of a run's label from the inputs, e.g. `"{checkpoint.series} {checkpoint.revision}"`.
     resumable
-        Keep what a killed attempt left and hand it to the next one; the body must cope with it.
+        Leave what a killed attempt wrote to the next one; the body must be able to continue it.
     still_holds
-        For a step with an effect outside its artifact: whether the effect is still there.
+        For a step with an effect outside its artifact: whether the effect is still there; only a
+        run asks.
     loads_model
-        The weights of its checkpoint are brought from the hub, if that is where it comes from
+        The weights of its checkpoint are downloaded, if they come from a hub
         (:mod:`tasks.downloads`), and it computes on a graphics card where there is one, alone on it
         (:mod:`tasks.devices`).
     """

@@ -16,15 +16,15 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from tasks import cluster
+from tasks.listeners import Event, Kind, emit
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -42,20 +42,6 @@ class WorkerDied(RuntimeError):
     """A worker process ended without an answer."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far one body is: `done` of `total` units, and a word on it."""
-
-    step_name: str
-    label: str
-    done: int
-    total: int
-    message: str = ""
-    finished: bool = False
-    reused: bool = False
-
-
-_listeners: list[Callable[[Progress], None]] = []
 _lock = threading.Lock()
 _pool: ProcessPoolExecutor | None = None
 _pool_size = 0
@@ -93,11 +79,8 @@ def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
     """
     if cluster.worker() is not None:
         _compute_with_one_thread()
-        value = _call(job, inputs)
-    else:
-        value = _call_in_pool(job, num_workers, inputs)
-    tell(Progress(job.step_name, job.label, 1, 1, finished=True))
-    return value
+        return _call(job, inputs)
+    return _call_in_pool(job, num_workers, inputs)
 
 
 def _call_in_pool(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
@@ -117,21 +100,12 @@ def _call_in_pool(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
 
 
 def report(done: int, total: int, message: str = "") -> None:
-    """Tell whoever watches how far the running body is; cheap, and silent where nobody watches."""
+    """Let listeners know how far the running body is; cheap, and silent where nobody listens."""
+    event = Event(*_running, Kind.progress, done, total, message)
     if _messages is not None and multiprocessing.parent_process() is not None:
-        _messages.put(Progress(*_running, done, total, message))
+        _messages.put(event)
     elif cluster.worker() is not None:
-        tell(Progress(*_running, done, total, message))
-
-
-def watch(listener: Callable[[Progress], None]) -> None:
-    """Call `listener` in this process with every progress report of every worker."""
-    _listeners.append(listener)
-
-
-def unwatch(listener: Callable[[Progress], None]) -> None:
-    """Stop calling a listener."""
-    _listeners.remove(listener)
+        emit(event)
 
 
 def stop() -> None:
@@ -179,14 +153,7 @@ def _drop_pool(pool: ProcessPoolExecutor) -> None:
 
 def _dispatch(messages: Any) -> None:
     while True:
-        tell(messages.get())
-
-
-def tell(progress: Progress) -> None:
-    """Pass a report on to whoever watches in this process; from a cluster, to the flow's too."""
-    for listener in list(_listeners):
-        listener(progress)
-    cluster.pass_on(asdict(progress))
+        emit(messages.get())
 
 
 def _start(messages: Any) -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests import servers
+from tests.attempts import counted_bodies
 from tests.browser import chromium
 from tests.loopback_hub import LoopbackHub
 from tests.throwaway_postgres import postgres_server
@@ -61,7 +62,7 @@ ACCEPTANCE = (
     "flows/test_local.py",
     "deployments/",
     "flows/test_run_page.py",
-    "flows/test_shown.py",
+    "tasks/test_task_page.py",
     "reports/test_browser.py",
     "store/test_mlflow_pages.py",
 )
@@ -174,7 +175,7 @@ def finished(tmp_path_factory, prefect_server, smoke):
     """
 
     def make(folder):
-        from flows.study import study_flow
+        from flows.run import study_flow
 
         os.environ["GROKPATH_ROOT"] = str(folder)
         try:
@@ -183,6 +184,13 @@ def finished(tmp_path_factory, prefect_server, smoke):
             del os.environ["GROKPATH_ROOT"]
 
     return made_once(tmp_path_factory, "finished-smoke", make)
+
+
+@pytest.fixture
+def bodies():
+    """How often each step's body ran to its end."""
+    with counted_bodies() as counts:
+        yield counts
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.attempts import attempts, is_computed
 from tests.little import write_study
 from tests.servers import ask, environment, prefect, prefect_at, running, worker_of
 
@@ -49,7 +50,7 @@ def by_two_workers(study, tmp_path_factory):
 def deployed(home, api, pool):
     """Identifier of the study flow's deployment to a new work pool."""
     prefect(home, api, "work-pool", "create", "--type", "process", pool)
-    words = ("deploy", "flows/study.py:study_flow", "--name", pool, "--pool", pool)
+    words = ("deploy", "flows/run.py:study_flow", "--name", pool, "--pool", pool)
     prefect(home, api, *words)
     return ask(f"{api}/deployments/name/study/{pool}")["id"]
 
@@ -66,15 +67,14 @@ def ended(api, run_id, home):
     raise AssertionError(f"still {run['state_name']}:\n{logs}")
 
 
-def lines(root):
-    """What the journal of a root says."""
-    path = root / "journal.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def began(root):
+    """How often each artifact's body began."""
+    return Counter(row["artifact"] for row in attempts(root))
 
 
-def count(root, event):
-    """How often an event happened to each artifact."""
-    return Counter(line["artifact"] for line in lines(root) if line["event"] == event)
+def computed(root):
+    """How often each artifact was computed."""
+    return Counter(row["artifact"] for row in attempts(root) if is_computed(row))
 
 
 def digests(root):
@@ -91,10 +91,9 @@ def test_two_runs_at_once_do_everything_once(by_two_workers):
     root, runs = by_two_workers
     assert [run["state_type"] for run in runs] == ["COMPLETED", "COMPLETED"]
     assert max(r["start_time"] for r in runs) < min(r["end_time"] for r in runs), "not at once"
-    made = count(root, "made")
-    assert set(made.values()) == {1}
-    assert count(root, "began") == made
-    by_run = {line["flow_run"] for line in lines(root)}
+    assert set(computed(root).values()) == {1}
+    assert began(root) == computed(root)
+    by_run = {row["flow_run"] for row in attempts(root)}
     assert by_run <= {run["id"] for run in runs}
 
 
@@ -112,20 +111,18 @@ def test_dask_workers_give_the_same_bytes_though_one_is_killed(study, by_two_wor
         os.kill(victim["pid"], signal.SIGKILL)
         assert process.wait(PATIENCE) == 0, (tmp_path / "run.log").read_text()[-3000:]
     assert digests(root) == digests(by_two_workers[0])
-    made, began = count(root, "made"), count(root, "began")
-    assert set(made.values()) == {1}
-    assert began - made == Counter([victim["artifact"]])
-    assert len({line["pid"] for line in lines(root) if line["event"] == "made"}) > 1
+    assert set(computed(root).values()) == {1}
+    assert began(root) - computed(root) == Counter([victim["artifact"]])
+    assert len({row["pid"] for row in attempts(root) if is_computed(row)}) > 1
 
 
 def worker_in_the_middle_of(root, step, process):
-    """The journal's line on a body of a step that has begun and not ended."""
+    """The attempt at a body of a step that has begun and not ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the run is over already"
-        open_bodies = count(root, "began") - count(root, "made")
-        for line in lines(root):
-            if line["step"] == step and line["artifact"] in open_bodies:
-                return line
+        for row in attempts(root):
+            if row["step"] == step and row["ended_at"] is None:
+                return row
         time.sleep(0.05)
     raise AssertionError(f"{step} never began")

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections import Counter
 from contextlib import ExitStack
 
 import pytest
 
 from store import artifacts
+from tests.attempts import attempts
 from tests.little import write_study
 from tests.object_store import s3_server
 from tests.servers import environment, running
@@ -49,17 +49,6 @@ def run_on(home, study, storage, *words):
     return running([*COMMAND, *(words or ("run",)), str(study)], env, home / "log")
 
 
-def lines(root):
-    path = root / "journal.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def count(roots, event):
-    """How often an event happened to each artifact, over all machines."""
-    every = [line for root in roots for line in lines(root) if line["step"] != OF_EACH]
-    return Counter(line["artifact"] for line in every if line["event"] == event)
-
-
 def digests(root):
     """Digest of every artifact, by name."""
     return {
@@ -71,14 +60,7 @@ def digests(root):
     }
 
 
-def test_every_body_ran_on_one_of_them_only(machines):
-    made = count(machines, "made")
-    assert len(made) > 15
-    assert set(made.values()) == {1}
-    assert count(machines, "began") == made
-
-
-def test_both_end_with_the_same_artifacts_all_whole(machines, monkeypatch):
+def test_both_end_with_the_same_artifacts_undamaged(machines, monkeypatch):
     one, other = machines
     assert digests(one) == digests(other)
     assert (other / "little" / "report.html").exists()
@@ -93,5 +75,5 @@ def test_a_third_machine_plans_and_runs_without_a_single_body(machines, study, s
     said = (tmp_path / "log").read_text()
     assert "1 of 21 steps are missing" in said
     assert "20 reused, 1 to be run" in said
-    assert count([tmp_path / "data"], "began") == Counter()
+    assert attempts(tmp_path / "data") == []
     assert digests(tmp_path / "data") == digests(machines[0])

@@ -1,6 +1,5 @@
 """What no study refers to goes, and nothing else, whatever happens meanwhile."""
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -13,10 +12,10 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from store import artifacts, journal, uses
+from store import artifacts, state
+from store.locks import GATE, locked, run_in_progress
 from studies.load import load_study
 from tasks import gc
-from tasks.gc import Rules
 
 DAY = 86_400
 
@@ -28,7 +27,7 @@ def grokpath(*words):
 def make(step, number, days_old=0.0):
     """An artifact that no study refers to, made some days ago."""
     key = f"{number:020x}"
-    with artifacts.locked(step, 1, key), artifacts.draft(step, 1, key, resumable=False) as out:
+    with artifacts.draft(step, 1, key, resumable=False) as out:
         (out / "data.txt").write_text(f"{step} {number}")
         made = artifacts.commit(
             out,
@@ -55,19 +54,19 @@ def contents(folder):
 
 
 def bodies_run():
-    return sum(line["event"] == "began" for line in journal.read())
+    return len(state.attempts())
 
 
-def hold_gate(root, held, let_go):
+def hold_gate(root, held, over):
     os.environ["GROKPATH_ROOT"] = str(root)
-    with uses.gate_open():
+    with run_in_progress():
         held.set()
-        let_go.wait(60)
+        over.wait(60)
 
 
 def die_in_the_middle(root, named):
     os.environ["GROKPATH_ROOT"] = str(root)
-    rules, real, count = Rules(0), shutil.rmtree, [0]
+    real, count = shutil.rmtree, [0]
 
     def rmtree(path, **options):
         count[0] += 1
@@ -77,44 +76,46 @@ def die_in_the_middle(root, named):
         real(path, **options)
 
     shutil.rmtree = rmtree
-    gc.collect(gc.look(named, rules), named, rules)
+    gc.collect(gc.look(named, 0), named, 0)
 
 
 def test_what_an_abandoned_variant_left_goes_and_the_kept_study_runs_nothing(
     copied, smoke, prefect_server, tmp_path
 ):
-    from flows.study import study_flow
+    from flows.run import study_flow
 
     before = {f.name for f in artifacts.all_artifacts()}
+    digests = {artifacts.load(f).digest for f in artifacts.all_artifacts()}
     variant = tmp_path / "variant.yaml"
     changed = {"extends": "smoke", "name": "variant", "analysis": {"num_permutations": 99}}
     variant.write_text(yaml.safe_dump(changed))
     study_flow(load_study(variant))
-    extra = {f.name for f in artifacts.all_artifacts()} - before
+    new = [f for f in artifacts.all_artifacts() if f.name not in before]
+    twins = {f.name for f in new if artifacts.load(f).digest in digests}  # stay, as what they equal
+    extra = {f.name for f in new} - twins
     assert len(extra) >= 3
 
     # Both have results here: everything is in use.
     listed = grokpath("gc", "--older-than", "0")
     assert listed.exit_code == 0
-    assert "kept: smoke" in listed.output
-    assert "kept: variant" in listed.output
-    assert "to make again" not in listed.output
+    assert "stays: smoke" in listed.output
+    assert "stays: variant" in listed.output
+    assert "to compute again" not in listed.output
 
     # Only smoke is kept: what only the variant used is listed, and stays until it is confirmed.
     listed = grokpath("gc", "smoke", "--older-than", "0", "--paths")
-    assert "let go: variant" in listed.output
+    assert "goes: variant" in listed.output
     assert all(name in listed.output for name in extra)
     assert not any(f"/{name}\n" in listed.output for name in before)
-    assert {f.name for f in artifacts.all_artifacts()} == before | extra
+    assert {f.name for f in artifacts.all_artifacts()} == before | twins | extra
 
     # Used a moment ago: by default it stays for some days.
     assert grokpath("gc", "smoke", "--yes").exit_code == 0
-    assert {f.name for f in artifacts.all_artifacts()} == before | extra
+    assert {f.name for f in artifacts.all_artifacts()} == before | twins | extra
 
-    (copied / "variant" / "told.json").write_text("{}")
     removed = grokpath("gc", "smoke", "--older-than", "0", "--yes")
     assert removed.exit_code == 0, removed.output
-    assert {f.name for f in artifacts.all_artifacts()} == before
+    assert {f.name for f in artifacts.all_artifacts()} == before | twins
     assert not (copied / "variant").exists()
     ran = bodies_run()
     study_flow(smoke)
@@ -122,31 +123,30 @@ def test_what_an_abandoned_variant_left_goes_and_the_kept_study_runs_nothing(
     assert grokpath("verify").exit_code == 0
 
 
-def test_a_run_that_is_not_finished_keeps_what_it_made(copied):
-    orphan = make("routing", 1)
-    uses.began("0000-run", "smoke", "spec")
-    uses.used("0000-run", f"routing/{orphan.name}")
-    assert gc.look([], Rules(0)).unused == []
-    uses.finished("0000-run", "smoke")  # now the newest run of smoke; the one before it is past
-    past = {one.path for one in gc.look([], Rules(0)).unused}
-    assert orphan not in past
-    assert len(past) == 89
+def test_without_a_name_the_records_say_what_results_were_computed_from(copied):
+    """Also the corpus, the trainings, and the pins, which no record names directly."""
+    found = gc.look([], 0)
+    assert found.unused == []
+    assert found.referred["smoke"] == len(list(artifacts.all_artifacts()))
+    for name in ("report.html", "warehouse.duckdb", "figures"):
+        (copied / "smoke" / name).unlink()
+    assert len(gc.look([], 0).unused) == found.referred["smoke"]
 
 
 def test_nothing_goes_while_a_run_goes_on(copied):
     orphan = make("routing", 1)
     context = multiprocessing.get_context("spawn")
-    held, let_go = context.Event(), context.Event()
-    runner = context.Process(target=hold_gate, args=(copied, held, let_go))
+    held, over = context.Event(), context.Event()
+    runner = context.Process(target=hold_gate, args=(copied, held, over))
     runner.start()
     try:
         assert held.wait(60)
         refused = grokpath("gc", "--older-than", "0", "--yes")
         assert refused.exit_code == 1
-        assert "goes on" in refused.stderr
+        assert "in progress" in refused.stderr
         assert orphan.exists()
     finally:
-        let_go.set()
+        over.set()
         runner.join(60)
     assert grokpath("gc", "--older-than", "0", "--yes").exit_code == 0
     assert not orphan.exists()
@@ -154,33 +154,33 @@ def test_nothing_goes_while_a_run_goes_on(copied):
 
 def test_age_counts_from_the_last_use(copied):
     old, young, used = make("routing", 1, 20), make("routing", 2, 3), make("routing", 3, 20)
-    uses.used("elsewhere", f"routing/{used.name}")  # a flow that is no study
-    found = gc.look([], Rules(14))
+    artifacts.touch(used)
+    found = gc.look([], 14)
     assert [one.path for one in found.unused] == [old]
     assert {one.path for one in found.young} == {young, used}
-    later = gc.look([], Rules(14), now=time.time() + 15 * DAY)
+    later = gc.look([], 14, now=time.time() + 15 * DAY)
     assert {one.path for one in later.unused} == {old, young, used}
 
 
-def test_leftovers_of_killed_processes_go_unless_somebody_is_at_work(copied):
+def test_what_killed_processes_left_goes_unless_somebody_is_at_work(copied):
     step = copied / "artifacts" / "pretraining"
     draft, grave = step / ".draft-v1-abc", step / ".discarded-v1-abc-1"
     for folder in (draft, grave):
         folder.mkdir()
         (folder / "weights").write_bytes(b"x" * 1000)
     (copied / "artifacts" / "0123-failed").write_text("Prefect's")
-    with artifacts.locked("pretraining", 1, "abc"):
-        kinds = {one.kind: one for one in gc.look([], Rules(0)).leftovers}
+    with locked("pretraining/v1-abc"):
+        kinds = {one.kind: one for one in gc.look([], 0).remains}
         assert kinds["discarded"].num_bytes == 1000
         assert "draft" not in kinds
         assert "record" in kinds
-    assert "draft" not in {one.kind for one in gc.look([], Rules(1)).leftovers}  # may be continued
+    assert "draft" not in {one.kind for one in gc.look([], 1).remains}  # may be continued
     before = {f.name for f in artifacts.all_artifacts()}
     assert grokpath("gc", "--older-than", "0", "--yes").exit_code == 0
     assert not draft.exists()
     assert not grave.exists()
     assert not (copied / "artifacts" / "0123-failed").exists()
-    assert {p.name for p in (copied / "locks").iterdir()} == {uses.GATE}
+    assert {p.name for p in (copied / "locks").iterdir()} == {GATE}
     assert {f.name for f in artifacts.all_artifacts()} == before
 
 
@@ -197,7 +197,7 @@ def test_a_crash_in_the_middle_leaves_everything_whole(copied, smoke):
     assert list(copied.glob("artifacts/routing/.discarded-*"))
     assert grokpath("gc", "--older-than", "0", "--yes").exit_code == 0
     assert not list(copied.glob("artifacts/routing/.discarded-*"))
-    assert gc.look([], Rules(0)).kept == {"smoke": 89}
+    assert gc.look([], 0).referred == {"smoke": 89}
 
 
 def test_nothing_outside_the_root_is_touched(copied, tmp_path):
@@ -234,18 +234,6 @@ def test_two_roots_do_not_know_each_other(copied, tmp_path):
     assert contents(twin) == before
 
 
-def test_a_study_of_which_nothing_is_known_stops_it(copied):
-    orphan = make("routing", 1)
-    shutil.rmtree(uses.folder())
-    refused = grokpath("gc", "--older-than", "0", "--yes")
-    assert refused.exit_code == 1
-    assert "not known what smoke uses" in refused.stderr
-    assert orphan.exists()
-    assert grokpath("gc", "smoke", "--older-than", "0", "--yes").exit_code == 0  # by its plan
-    assert not orphan.exists()
-    assert grokpath("status", "smoke").exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("words", "code", "beside"),
     [
@@ -276,28 +264,21 @@ def test_a_study_that_cannot_be_looked_into_stops_it(
     assert orphan.exists()
 
 
-def test_a_damaged_artifact_of_a_kept_study_stays_for_its_study(copied):
+def test_a_record_that_cannot_be_read_stops_it(copied):
     victim = next(iter(artifacts.all_artifacts()))
     (victim / artifacts.RECORD).write_text("{")
     orphan = make("routing", 1)
-    (orphan / artifacts.RECORD).unlink()
-    assert [one.path for one in gc.look([], Rules(0)).unused] == [orphan]
-
-
-def test_journal_lines_go_by_age(copied):
-    lines = list(journal.read())
-    old = {**lines[0], "at": "2020-01-01T00:00:00.000+00:00"}
-    text = journal.path().read_text()
-    journal.path().write_text(json.dumps(old) + "\n" + text)
-    listed = grokpath("gc", "--journal", "30")
-    assert "1 lines of the journal" in listed.output
-    assert grokpath("gc", "--journal", "30", "--yes").exit_code == 0
-    assert list(journal.read()) == lines
-    assert "journal" not in grokpath("gc", "--journal", "30").output
+    refused = grokpath("gc", "--older-than", "0", "--yes")
+    assert refused.exit_code == 1
+    assert f"{victim}: its record cannot be read" in refused.stderr.replace("\n", "")
+    assert orphan.exists()
+    shutil.rmtree(victim)
+    assert grokpath("gc", "--older-than", "0", "--yes").exit_code == 0
+    assert not orphan.exists()
 
 
 def test_an_empty_place_stays_empty(root):
     done = grokpath("gc")
     assert done.exit_code == 0
-    assert "nothing to remove" in done.output
+    assert "nothing to delete" in done.output
     assert not root.exists()

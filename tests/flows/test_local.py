@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from flows.study import study_flow
+from flows.run import study_flow
 from store.warehouse import query
 from studies.load import load_study
-from tasks import workers
 from tests.flows.test_cli import grokpath
 
 STEPS = {0: "step0-tokens0", 10: "step10-tokens3.2K", 20: "step20-tokens6.4K"}
@@ -68,22 +66,13 @@ def workplace(finished, tmp_path):
     return tmp_path
 
 
-def test_a_growing_folder_is_measured_checkpoint_by_checkpoint(workplace, finished, root):
-    counts = Counter()
-
-    def listen(report):
-        counts[report.step_name] += report.finished and not report.reused
-
-    workers.watch(listen)
-    try:
-        paths = study_flow(load_study(workplace / "mine.yaml"))
-        assert counts["routing"] == counts["pathways"] == counts["benchmarks"] == 2
-        counts.clear()
-        shutil.copytree(checkpoints_of(finished) / STEPS[20], workplace / "checkpoints" / STEPS[20])
-        paths = study_flow(load_study(workplace / "mine.yaml"))
-        assert counts["routing"] == counts["pathways"] == counts["benchmarks"] == 1
-    finally:
-        workers.unwatch(listen)
+def test_a_growing_folder_is_measured_checkpoint_by_checkpoint(workplace, finished, root, bodies):
+    paths = study_flow(load_study(workplace / "mine.yaml"))
+    assert bodies["routing"] == bodies["pathways"] == bodies["benchmarks"] == 2
+    bodies.clear()
+    shutil.copytree(checkpoints_of(finished) / STEPS[20], workplace / "checkpoints" / STEPS[20])
+    paths = study_flow(load_study(workplace / "mine.yaml"))
+    assert bodies["routing"] == bodies["pathways"] == bodies["benchmarks"] == 1
 
     mine = query(
         Path(paths["warehouse"]), "select step, sample_id, loss from sample_losses"

@@ -10,17 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from flows.study import plan_study, study_flow
+from flows.run import study_flow
+from flows.study import plan_study
 from store.artifacts import all_artifacts, verify
 from store.warehouse import query
 from studies.load import load_study
-from tasks import workers
 from tests.published import branch_name, publish_data, publish_model
 
 pytestmark = pytest.mark.timeout(1500)  # five minutes alone on two cores, more beside other tests
@@ -37,19 +36,6 @@ def published(hub, tmp_path):
     commits = publish_model(hub, tmp_path / "models", REPOSITORY, (*STEPS, *OTHERS))
     publish_data(hub)
     return commits
-
-
-@pytest.fixture
-def executed():
-    """Bodies that ran, by step."""
-    counts = Counter()
-
-    def listen(report):
-        counts[report.step_name] += report.finished and not report.reused
-
-    workers.watch(listen)
-    yield counts
-    workers.unwatch(listen)
 
 
 class HighWater:
@@ -132,7 +118,7 @@ def responses(root, *, tuned) -> list[str]:
 
 
 def test_the_production_study_passes_whatever_the_hub_does(
-    published, hub, root, prefect_server, executed
+    published, hub, root, prefect_server, bodies
 ):
     study = load_study("olmoe_1b_7b", ["tiny"])
     if os.geteuid() == 0:  # nobody else can mount a small disk
@@ -183,10 +169,10 @@ def test_the_production_study_passes_whatever_the_hub_does(
     assert responses(root, tuned=True) != responses(root, tuned=False)
 
     # Again: the branch still points elsewhere, yet all is known and nothing runs or is fetched.
-    executed.clear()
+    bodies.clear()
     hub.requests.clear()
     assert study_flow(study)["report"] == paths["report"]
-    assert not +executed
+    assert not +bodies
     assert not hub.asked("safetensors")
     assert all(entry.artifact is not None for entry in plan_study(study).entries)
 
@@ -199,8 +185,8 @@ def test_the_production_study_passes_whatever_the_hub_does(
     source = study.series[0].source.model_copy(update={"steps": (*STEPS, OTHERS[2])})
     series = study.series[0].model_copy(update={"source": source})
     study_flow(study.model_copy(update={"series": (series,)}))
-    assert (executed["routing"], executed["tuning"], executed["benchmarks"]) == (1, 3, 2)
-    assert (executed["probes"], executed["instructions"], executed["data-set"]) == (0, 0, 0)
+    assert (bodies["routing"], bodies["tuning"], bodies["benchmarks"]) == (1, 3, 2)
+    assert (bodies["probes"], bodies["instructions"], bodies["data-set"]) == (0, 0, 0)
     record = json.loads(next(root.glob("artifacts/probes/*/record.json")).read_text())
     assert "tokenizer" in record["inputs"]["tokenizer"]
 

@@ -14,7 +14,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 
-from flows.study import plan_study, study_flow
+from flows.run import study_flow
+from flows.study import plan_study
 from tasks import progress
 from tests.artifacts import artifacts_of
 
@@ -83,13 +84,13 @@ def test_a_failed_run_shows_what_is_missing_and_the_next_one_all_there_is(
     matrix = json.loads(shown["smoke-completeness"].data)
     assert len(matrix) == 13
     assert all(set(row) == {"series", "checkpoint"} | STEPS for row in matrix)
-    (made,) = [row for row in matrix if "✓ made" in row.values()]
-    assert (made["series"], made["checkpoint"]) == ("main", "step10-tokens3.2K")
-    assert (made["pathways"], made["measures"]) == ("✓ made", "✓ reused")
+    (computed,) = [row for row in matrix if "✓ computed" in row.values()]
+    assert (computed["series"], computed["checkpoint"]) == ("main", "step10-tokens3.2K")
+    assert (computed["pathways"], computed["measures"]) == ("✓ computed", "✓ reused")
     summary = shown["smoke-summary"].data
     assert summary.startswith("# The smoke study\n\n")
     assert f"`{copied}/smoke/warehouse.duckdb`" in summary
-    assert "95 steps: 1 made, 94 reused." in summary
+    assert "95 steps: 1 computed, 94 reused." in summary
     assert shown["smoke-report"].data == f"`{copied}/smoke/report.html`"
     rows = json.loads(shown["smoke-correlations"].data)
     assert {row["domain"] for row in rows} == {"math", "chemistry"}
@@ -100,7 +101,7 @@ def test_a_failed_run_shows_what_is_missing_and_the_next_one_all_there_is(
     assert len(runs) == NUM_STEPS  # every name once
     assert {"routing main step10-tokens3.2K", "benchmarks shuffled step0-tokens0"} < set(runs)
     assert {"corpus dense", "memorization main", "monitors", "warehouse", "report"} < set(runs)
-    seen = artifacts_of(runs[REMADE].id)
-    assert [row["domain"] for row in json.loads(seen["table"].data)] == ["math", "chemistry"]
-    assert seen["progress"].data == 100
-    assert re.fullmatch(rf"{REMADE}: done after \d+ s", seen["progress"].description)
+    shown = artifacts_of(runs[REMADE].id)
+    assert [row["domain"] for row in json.loads(shown["table"].data)] == ["math", "chemistry"]
+    assert shown["progress"].data == 100
+    assert re.fullmatch(rf"{REMADE}: done after \d+ s", shown["progress"].description)

@@ -1,30 +1,15 @@
 """The whole path on the smoke study: what a second run does, and whether the numbers agree."""
 
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
 
-from flows.study import plan_study, study_flow
+from flows.run import study_flow
+from flows.study import plan_study
 from metrics.pathways import pathway_strings
 from store import artifacts
 from store.warehouse import query
-from tasks import workers
-
-
-@pytest.fixture
-def bodies():
-    """How often each step's body ran."""
-    counts = Counter()
-
-    def listen(report):
-        if report.finished and not report.reused:
-            counts[report.step_name] += 1
-
-    workers.watch(listen)
-    yield counts
-    workers.unwatch(listen)
 
 
 def one_of(folder, step_name):

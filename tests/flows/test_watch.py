@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tasks.events import MEASURED
 
-from flows.study import plan_study, study_flow
+from flows.run import study_flow
+from flows.study import plan_study
 from flows.watch import watch_flow
-from store import journal
+from store import state
 from store.warehouse import query
 from studies.base import NothingYet
 from studies.load import load_study
 from studies.sources import LocalSource
-from tasks.events import MEASURED
 from tasks.local import discover
+from tests.attempts import is_computed
 from tests.little import write_checkpoint, write_study
 from tests.servers import CHECKOUT, ask, prefect, prefect_at, worker_of
 
@@ -136,13 +138,13 @@ def test_a_training_run_is_followed_and_an_automation_acts(tmp_path, root):
         ]
     assert by_automation
     assert not [run for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
-    made = Counter(row["artifact"] for row in journal.read() if row["event"] == "made")
-    assert set(made.values()) == {1}, "an artifact was made twice"
-    routed = [row["run"] for row in journal.read() if row["step"] == "routing"]
+    computed = Counter(row["artifact"] for row in state.attempts() if is_computed(row))
+    assert set(computed.values()) == {1}, "an artifact was computed twice"
+    routed = [row["run"] for row in state.attempts() if row["step"] == "routing"]
     assert {name.split()[-1] for name in routed} == {
         f"step{step}-tokens{step}K" for step in (0, 10, 20, LAST)
     }
-    assert not [row for row in journal.read() if row["event"] == "failed"]
+    assert not [row for row in state.attempts() if row["error"]]
 
 
 def quiet(api, deployment):
@@ -163,7 +165,7 @@ def study(prefect_server, root, tmp_path):
 
 
 def count():
-    return sum(1 for _ in journal.read())
+    return len(state.attempts())
 
 
 def test_nothing_new_touches_nothing(study, root):
@@ -181,7 +183,7 @@ def test_only_what_is_new_is_measured_and_what_was_deleted_meanwhile_stays(study
     write_checkpoint(tmp_path / "checkpoints", 20)
     watch_flow(str(study))
     assert steps_in(root) == [0, 10, 20]
-    routed = [row["run"] for row in list(journal.read())[num_before:] if row["step"] == "routing"]
+    routed = [row["run"] for row in state.attempts()[num_before:] if row["step"] == "routing"]
     assert set(routed) == {"routing main step20-tokens20K"}
 
     changed = {"routing": {"max_length": 12}}  # cannot be measured on what is gone

@@ -1,6 +1,5 @@
 """`grokpath watch` as a process of its own, beside a folder that fills."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import typer
 
 from flows.watching import seconds
 from tests import little
+from tests.attempts import attempts, is_computed
 from tests.servers import CHECKOUT, environment, give_prefect_database
 
 SECONDS = 240
@@ -79,10 +79,9 @@ def test_what_comes_is_measured_once_and_ctrl_c_leaves_nothing_behind(tmp_path, 
     assert "stopping; everything finished so far is kept" in said
     assert "Traceback" not in said
     assert psutil.wait_procs(family, timeout=30)[1] == []
-    lines = map(json.loads, (tmp_path / "data" / "journal.jsonl").read_text().splitlines())
-    made = Counter(row["step"] for row in lines if row["event"] == "made")
-    assert made["routing"] == made["benchmarks"] == 2
-    assert made["report"] == made["tracking"] == 1
+    computed = Counter(row["step"] for row in attempts(tmp_path / "data") if is_computed(row))
+    assert computed["routing"] == computed["benchmarks"] == 2
+    assert computed["report"] == computed["tracking"] == 1
 
 
 def test_a_failure_ends_one_look_and_not_the_watch(tmp_path, watcher):

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from tests.attempts import attempts, is_computed
 from tests.little import write_checkpoint, write_study
 from tests.servers import (
     CHECKOUT,
@@ -177,8 +178,10 @@ class Stage:
                     held.append(path.name)
         return held
 
-    def journal(self) -> list[tuple[str, str]]:
-        """(event, run) of every attempt at an artifact so far."""
-        file = self.root / "journal.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return [(row["event"], row["run"]) for row in map(json.loads, lines)]
+    def attempts(self) -> list[tuple[str, str]]:
+        """How every attempt at an artifact ended so far, and its run."""
+        return [(_ending(row), row["run"]) for row in attempts(self.root)]
+
+
+def _ending(row) -> str:
+    return "computed" if is_computed(row) else "failed" if row["error"] else "open"

@@ -1,6 +1,6 @@
 """A failed step is mended and retried on Prefect's page; interrupted runs go on where they were.
 
-Real server, workers, command line and browser; `journal.jsonl` tells which bodies ran. With
+Real server, workers, command line and browser; `state.db` shows which bodies ran. With
 GROKPATH_FIGURES=docs/figures the browser test writes the pictures of docs/rerun.md and
 docs/run_page.md there.
 """
@@ -19,7 +19,7 @@ from tests.servers import CHECKOUT
 pytestmark = pytest.mark.timeout(1500)  # minutes on a quiet machine, more beside other tests
 NEW = "main step10-tokens10K"
 UNTOUCHED = ("main step0-tokens0K", "main step20-tokens20K")
-HANGS_ON_SCORES = {
+DEPENDS_ON_SCORES = {
     "generalization main",
     "pairing main",
     "monitors",
@@ -65,7 +65,7 @@ def test_a_failed_step_is_retried_from_the_page_and_only_it_runs_again(stage, pa
     stage.write_checkpoint(10)
     key = stage.answers / "key.json"
     lost = key.rename(stage.answers / "moved.json")
-    before = len(stage.journal())
+    before = len(stage.attempts())
     page.set_default_timeout(120_000)
 
     # The form: "Custom run" of the deployment
@@ -85,20 +85,20 @@ def test_a_failed_step_is_retried_from_the_page_and_only_it_runs_again(stage, pa
     assert f"benchmarks {NEW}" in message
     assert str(key) in message
     assert "Retry" in message
-    ran = stage.journal()[before:]
-    assert [name for event, name in ran if event == "failed"] == [f"benchmarks {NEW}"]
+    ran = stage.attempts()[before:]
+    assert [name for ending, name in ran if ending == "failed"] == [f"benchmarks {NEW}"]
     assert not [name for _, name in ran if name.endswith(UNTOUCHED)]
-    assert {f"routing {NEW}", f"pathways {NEW}"} <= {n for event, n in ran if event == "made"}
+    assert {f"routing {NEW}", f"pathways {NEW}"} <= {n for ending, n in ran if ending == "computed"}
     errors = stage.errors_logged(run)
-    assert len(errors) <= 5, "one failure, told by its step and by the run"
+    assert len(errors) <= 5, "one failure, reported by its step and by the run"
     assert not any("NotReady" in error for error in errors), "what only waits is no error"
     page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Details")
     until_text(page, "executes only what is missing")
     picture(page, "prefect_failed_run")
 
-    # Mended, and the button pressed
+    # Fixed, and the button pressed
     lost.rename(key)
-    before = len(stage.journal())
+    before = len(stage.attempts())
     page.get_by_role("button", name="Open menu").click()
     page.get_by_role("menuitem", name="Retry").click()
     with page.expect_response("**/set_state") as answered:
@@ -106,12 +106,12 @@ def test_a_failed_step_is_retried_from_the_page_and_only_it_runs_again(stage, pa
     assert answered.value.ok
     page.goto("about:blank")
     stage.until_state(run, "Completed")
-    ran = stage.journal()[before:]
-    assert {name for event, name in ran if event == "began"} == {
+    ran = stage.attempts()[before:]
+    assert {name for _, name in ran} == {
         f"benchmarks {NEW}",
-        *HANGS_ON_SCORES,
+        *DEPENDS_ON_SCORES,
     }
-    assert not [name for event, name in ran if event == "failed"]
+    assert not [name for ending, name in ran if ending == "failed"]
     assert stage.run(run)["run_count"] == 2
     page.goto(f"{stage.page}/runs/flow-run/{run}?tab=Details")
     page.get_by_role("main").get_by_text("Completed", exact=True).first.wait_for()
@@ -133,7 +133,7 @@ def test_however_a_run_ends_only_the_interrupted_step_is_repeated(stage, tmp_pat
     slow = stage.answers / "slow"
     slow.touch()
     stage.write_checkpoint(15)
-    before = len(stage.journal())
+    before = len(stage.attempts())
     run = stage.start_run({"runtime": {"workers": 2}})
 
     processes = scoring(stage, before, attempt=1)
@@ -169,19 +169,19 @@ def test_however_a_run_ends_only_the_interrupted_step_is_repeated(stage, tmp_pat
     stage.worker = stage.start_worker()  # another one, with the same data
     stage.prefect("flow-run", "retry", run)
     stage.until_state(run, "Completed")
-    ran = stage.journal()[before:]
-    attempts = Counter(name for event, name in ran if event == "began")
+    ran = stage.attempts()[before:]
+    attempts = Counter(name for _, name in ran)
     assert attempts.pop(f"benchmarks {SECOND}") == 5
-    assert attempts == dict.fromkeys(BEFORE_SCORES | HANGS_ON_SCORES, 1)
+    assert attempts == dict.fromkeys(BEFORE_SCORES | DEPENDS_ON_SCORES, 1)
 
 
 def scoring(stage, before, attempt):
     """Processes of the run, its own first, once scoring is all that is left to do."""
 
     def reached():
-        ran = stage.journal()[before:]
-        began = ran.count(("began", f"benchmarks {SECOND}"))
-        return began == attempt and {("made", name) for name in BEFORE_SCORES} <= set(ran)
+        ran = stage.attempts()[before:]
+        began = sum(name == f"benchmarks {SECOND}" for _, name in ran)
+        return began == attempt and {("computed", name) for name in BEFORE_SCORES} <= set(ran)
 
     until(reached, f"scoring begins for the {attempt}. time")
     stuck = stage.answers / "stuck"

@@ -1,6 +1,5 @@
 import json
 import shutil
-import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -165,33 +164,6 @@ def test_discarded_means_gone_and_twice_is_fine(root):
     artifacts.discard(path)
     assert artifacts.find("routing", 1, "abc") is None
     assert list(path.parent.iterdir()) == []
-
-
-def test_a_second_writer_waits_for_the_first(root):
-    order = []
-    inside = threading.Event()
-    go_on = threading.Event()
-
-    def first():
-        with artifacts.locked("routing", 1, "abc"):
-            inside.set()
-            go_on.wait(10)
-            order.append("first")
-
-    def second():
-        inside.wait(10)
-        with artifacts.locked("routing", 1, "abc"):
-            order.append("second")
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    for thread in threads:
-        thread.start()
-    inside.wait(10)
-    with artifacts.locked("routing", 1, "other"):
-        go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert order == ["first", "second"]
 
 
 def test_all_artifacts_lists_finished_ones(root):

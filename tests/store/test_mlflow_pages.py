@@ -21,7 +21,7 @@ THRESHOLDS = ("0.6", "0.7")
 @pytest.fixture(scope="module")
 def study_runs(finished, prefect_server, tmp_path_factory):
     """Data folder with two runs of the smoke study, which differ in the pathway threshold."""
-    from flows.study import study_flow
+    from flows.run import study_flow
 
     folder = tmp_path_factory.mktemp("compared") / "data"
     shutil.copytree(finished, folder, symlinks=True)

@@ -1,19 +1,13 @@
 """The shared store, on an S3 server and on a folder: two roots stand for two machines."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from datetime import UTC, datetime
 
 import pytest
 
-from store import artifacts, shared, shared_locks
+from store import artifacts, shared
 from tests.object_store import s3_server
-from tests.servers import CHECKOUT, free_port
+from tests.servers import free_port
 
 NAME = ("routing", 3, "0123456789abcdef0123")
 
@@ -173,7 +167,7 @@ def test_one_listing_per_step_name(url, on, monkeypatch):
     monkeypatch.setattr(store, "_list", lambda folder: listed.append(folder) or real(folder))
     for number in range(50):
         shared.known(NAME[0], NAME[1], f"{number:020d}")
-    assert listed == ["records/routing"]
+    assert listed == ["routing"]
 
 
 def test_an_unreachable_store_says_so_and_loses_nothing(on, monkeypatch):
@@ -210,86 +204,3 @@ def test_an_address_that_is_none(monkeypatch, address, message):
     with pytest.raises(ValueError, match=message) as told:
         shared.store()
     assert "secret@" not in str(told.value)
-
-
-# ---------------------------------------------------------------- locks
-
-
-def test_of_many_at_once_one_creates_the_object(url):
-    store = shared.store()
-    start, won = threading.Barrier(8), []
-
-    def attempt():
-        start.wait()
-        won.append(shared_locks._create(store._files, f"{store._base}/locks/a/000001.json"))
-
-    threads = [threading.Thread(target=attempt) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == [False] * 7 + [True]
-
-
-def test_one_at_a_time_and_nothing_stays(url, monkeypatch):
-    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
-    inside, most = [], []
-
-    def work():
-        with shared.locked(*NAME):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.03)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1, 1, 1, 1]
-    assert objects(".json") == []
-
-
-def test_a_slow_holder_is_not_taken_for_dead(url, monkeypatch):
-    monkeypatch.setattr(shared_locks, "EXPIRY_SECONDS", 1.5)
-    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
-    order = []
-
-    def second():
-        with shared.locked(*NAME):
-            order.append("second")
-
-    with shared.locked(*NAME):
-        waiting = threading.Thread(target=second)
-        waiting.start()
-        time.sleep(3.5)  # more than twice the time after which the dead are given up
-        order.append("first")
-    waiting.join()
-    assert order == ["first", "second"]
-
-
-HOLD = """
-import sys, time
-from store import shared
-with shared.locked(*%r):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_the_lock_of_a_killed_holder_is_taken_over(url, monkeypatch):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD % (NAME,)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "held\n"
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
-    assert len(objects(".json")) == 1
-    monkeypatch.setattr(shared_locks, "EXPIRY_SECONDS", 0.6)
-    monkeypatch.setattr(shared_locks, "POLL_SECONDS", 0.02)
-    began = time.monotonic()
-    with shared.locked(*NAME):
-        assert time.monotonic() - began > 0.6
-        assert [path[-11:] for path in objects(".json")][-1] == "000002.json"
-    assert objects(".json") == []

@@ -1,15 +1,15 @@
-"""Events of a study: told once, by a real Prefect server's own count."""
+"""Events of a study: announced once, by a real Prefect server's own count."""
 
-import json
 import time
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows.study import study_flow
+from flows.run import study_flow
+from store import state
 from studies.load import load_study
-from tasks.events import MEANTIME, MEASURED, OUTLIER, PLATEAU, TOLD, TURNED, happenings, tell_events
+from tasks.events import MEANTIME, MEASURED, OUTLIER, PLATEAU, TURNED, announce, happenings
 from tests.little import write_checkpoint, write_study
 
 
@@ -28,37 +28,36 @@ def stored(study, deadline=60):
 
 
 @flow
-def tell_again(study):
-    return tell_events(load_study(study))
+def announce_again(study):
+    return announce(load_study(study))
 
 
-def test_a_checkpoint_is_told_once_whatever_happens_to_the_record(
+def test_a_checkpoint_is_announced_once_whatever_happens_to_the_record(
     prefect_server, root, tmp_path, monkeypatch
 ):
-    file = write_study(tmp_path, (0, 10), name="told")
+    file = write_study(tmp_path, (0, 10), name="announced")
     with monkeypatch.context() as meantime:
         meantime.setenv(MEANTIME, "1")
         study_flow(str(file))
-        assert tell_again(str(file)) == 0
-    assert tell_again(str(file)) >= 2  # what a server for the meantime was not told
-    assert tell_again(str(file)) == 0
-    measured = [event for event in stored("told") if event["event"] == MEASURED]
+        assert announce_again(str(file)) == 0
+    assert announce_again(str(file)) >= 2  # what a server for the meantime did not get
+    assert announce_again(str(file)) == 0
+    measured = [event for event in stored("announced") if event["event"] == MEASURED]
     assert sorted(event["resource"]["grokpath.step"] for event in measured) == ["0", "10"]
     assert all("training_loss" in event["payload"]["values"]["math"] for event in measured)
     roles = {one["prefect.resource.role"] for one in measured[0]["related"]}
     assert roles == {"flow", "flow-run"}
 
-    record = root / "told" / TOLD
-    record.write_text(record.read_text()[:-20])  # as if the machine had stopped
-    assert tell_again(str(file)) >= 2  # told again, with the same ids
-    again = [event for event in stored("told") if event["event"] == MEASURED]
+    state.path().unlink()
+    assert announce_again(str(file)) >= 2  # announced again, with the same ids
+    again = [event for event in stored("announced") if event["event"] == MEASURED]
     assert [event["id"] for event in again] == [event["id"] for event in measured]
 
     write_checkpoint(tmp_path / "checkpoints", 20)
     study_flow(str(file))
-    later = {event["resource"]["grokpath.step"] for event in stored_at_least("told", 3)}
+    later = {event["resource"]["grokpath.step"] for event in stored_at_least("announced", 3)}
     assert later == {"0", "10", "20"}
-    assert len(json.loads(record.read_text())["events"]) >= 3
+    assert len(state.announced("announced")) >= 3
 
 
 def stored_at_least(study, num, deadline=60):
@@ -103,9 +102,9 @@ def curves(tmp_path):
     return file
 
 
-def test_what_a_warehouse_has_to_tell(curves):
-    told = happenings(curves, "mine")
-    by_kind = {kind: [one for one in told if one["event"] == kind] for kind in
+def test_the_events_of_a_warehouse(curves):
+    found = happenings(curves, "mine")
+    by_kind = {kind: [one for one in found if one["event"] == kind] for kind in
                (MEASURED, PLATEAU, TURNED, OUTLIER)}  # fmt: skip
     assert len(by_kind[MEASURED]) == 14
     (plateau,) = by_kind[PLATEAU]
@@ -114,4 +113,4 @@ def test_what_a_warehouse_has_to_tell(curves):
     assert turned["resource"]["grokpath.monitor"] == "pathway_distance"
     (outlier,) = by_kind[OUTLIER]
     assert (outlier["payload"]["step"], outlier["payload"]["value"]) == (10, 4.0)
-    assert len({one["key"] for one in told}) == len(told)
+    assert len({one["key"] for one in found}) == len(found)

@@ -5,11 +5,12 @@ import logging
 import os
 import shutil
 import time
+from dataclasses import asdict
 
 import pytest
 
 from models.digest import checkpoint_digest
-from store import seen
+from store import state
 from studies.base import NothingYet
 from studies.sources import LocalSource
 from tasks.left_out import STALE_SECONDS
@@ -21,7 +22,6 @@ from tests.little import write_checkpoint
 def folder(tmp_path, root):
     for step in (10, 20):
         write_checkpoint(tmp_path / "run", step)
-    (root / "seen").mkdir(parents=True)
     return tmp_path / "run"
 
 
@@ -143,7 +143,7 @@ def test_what_was_seen_stays_when_its_folder_is_deleted(folder):
 
 def test_a_plan_writes_nothing_down(folder):
     discover("main", LocalSource(path=folder), looking=True)
-    assert seen.recall(folder) == {}
+    assert state.known_checkpoints(folder) == {}
 
 
 def test_another_training_in_the_same_folder_is_not_mixed_with_the_first(folder, caplog):
@@ -178,7 +178,7 @@ def test_weights_are_read_again_only_when_touched(folder, monkeypatch):
 
 def test_what_was_written_just_now_is_not_trusted_by_its_times(folder):
     look(folder)
-    assert all(one.stamps == {} for one in seen.recall(folder).values())
+    assert all(one.stamps == {} for one in state.known_checkpoints(folder).values())
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -205,8 +205,23 @@ def test_one_that_is_deleted_while_it_is_measured_is_no_change(folder):
         pass
 
 
-def test_a_damaged_memory_is_no_memory(folder):
+def test_a_damaged_memory_is_an_error_that_says_what_to_do(folder):
     look(folder)
-    (file,) = seen.root().joinpath("seen").iterdir()
-    file.write_text('{"checkpoints": [{"name": 3}]}')
+    state.path().write_bytes(b"no database" * 100)
+    with pytest.raises(ValueError, match="move it away"):
+        look(folder)
+    state.path().unlink()
     assert steps(look(folder)) == [10, 20]
+
+
+def test_what_an_earlier_version_remembered_is_taken_over(folder, root):
+    look(folder)
+    (known, *_) = state.known_checkpoints(folder).values()
+    state.path().unlink()
+    earlier = root / state.EARLIER
+    earlier.mkdir()
+    gone = asdict(known) | {"name": "step5-tokens5K", "step": 5, "digest": "0" * 64}
+    text = json.dumps({"folder": str(folder), "checkpoints": [gone]})
+    (earlier / "0123.json").write_text(text)
+    (earlier / "4567.json").write_text(text[:-20])
+    assert steps(look(folder)) == [5, 10, 20]

@@ -11,10 +11,10 @@ from store import artifacts
 from store.identity import Label
 from studies.nano_model import CorpusSpec
 from studies.settings import Runtime
-from tasks import workers
 from tasks.checkpoints import make_benchmark_items, make_corpus
 from tasks.graph import Graph
 from tasks.plan import Plan
+from tasks.prefect_task import submit, task_of
 
 pytestmark = pytest.mark.usefixtures("root", "prefect_server")
 SPEC = CorpusSpec(modulus=7)
@@ -24,50 +24,36 @@ MAIN = Label("main")
 
 @flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
 def two_steps(spec: CorpusSpec, runtime: Runtime) -> list:
-    corpus = make_corpus.submit(label=MAIN, corpus=spec, runtime=runtime)
-    items = make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=runtime)
+    corpus = submit(make_corpus, {"label": MAIN, "corpus": spec, "runtime": runtime})
+    items = submit(make_benchmark_items, {"label": MAIN, "corpus": corpus, "runtime": runtime})
     return [corpus.result(), items.result()]
-
-
-@pytest.fixture
-def bodies():
-    """Names of the steps whose bodies ran to their end, as the workers told."""
-    names = []
-
-    def listen(report):
-        if report.finished and not report.reused:
-            names.append(report.step_name)
-
-    workers.watch(listen)
-    yield names
-    workers.unwatch(listen)
 
 
 def run_again(bodies, spec=SPEC, runtime=RUNTIME):
     """Run the flow; which bodies ran this time."""
     bodies.clear()
     made = two_steps(spec, runtime)
-    return made, list(bodies)
+    return made, dict(bodies)
 
 
 def test_the_second_run_executes_no_body(bodies):
     first, ran = run_again(bodies)
-    assert ran == ["corpus", "benchmark-items"]
+    assert ran == {"corpus": 1, "benchmark-items": 1}
     second, ran = run_again(bodies)
-    assert ran == []
+    assert ran == {}
     assert second == first
 
 
 def test_runtime_does_not_make_a_step_new(bodies):
     run_again(bodies)
     _, ran = run_again(bodies, runtime=Runtime(workers=1, batch_size=7))
-    assert ran == []
+    assert ran == {}
 
 
 def test_a_changed_setting_makes_it_and_its_readers_new(bodies):
     (corpus, _), _ = run_again(bodies)
     (other, _), ran = run_again(bodies, spec=CorpusSpec(modulus=7, seed=1))
-    assert ran == ["corpus", "benchmark-items"]
+    assert ran == {"corpus": 1, "benchmark-items": 1}
     assert other.fingerprint != corpus.fingerprint
     assert corpus.path.exists()
 
@@ -76,7 +62,7 @@ def test_a_deleted_artifact_is_made_again_alone(bodies):
     (_, items), _ = run_again(bodies)
     artifacts.discard(items.path)
     made, ran = run_again(bodies)
-    assert ran == ["benchmark-items"]
+    assert ran == {"benchmark-items": 1}
     assert made[1] == items
 
 
@@ -84,7 +70,7 @@ def test_readers_of_a_rebuilt_input_are_reused_when_its_content_is_the_same(bodi
     (corpus, _), _ = run_again(bodies)
     artifacts.discard(corpus.path)
     made, ran = run_again(bodies)
-    assert ran == ["corpus"]
+    assert ran == {"corpus": 1}
     assert made[0].digest == corpus.digest
 
 
@@ -94,7 +80,7 @@ def test_a_corrupted_artifact_is_found_and_made_again(bodies):
     content = file.read_bytes()
     file.write_bytes(content[:-10])
     _, ran = run_again(bodies)
-    assert ran == ["benchmark-items"]
+    assert ran == {"benchmark-items": 1}
     assert file.read_bytes() == content
 
 
@@ -103,7 +89,7 @@ def test_a_lost_prefect_record_costs_no_work(bodies):
     (corpus.path / artifacts.RESULT).unlink()
     started = artifacts.read_record(corpus.path)["started_at"]
     _, ran = run_again(bodies)
-    assert ran == []
+    assert ran == {}
     assert artifacts.read_record(corpus.path)["started_at"] == started
 
 
@@ -112,7 +98,7 @@ def test_a_prefect_record_of_another_artifact_is_not_believed(bodies):
     (other, _), _ = run_again(bodies, spec=CorpusSpec(modulus=7, seed=1))
     shutil.copy(other.path / artifacts.RESULT, corpus.path / artifacts.RESULT)
     made, ran = run_again(bodies)
-    assert ran == []
+    assert ran == {}
     assert made[0] == corpus
 
 
@@ -121,7 +107,7 @@ def test_a_root_that_was_moved_is_reused(bodies, root, monkeypatch):
     root.rename(root.with_name("elsewhere"))
     monkeypatch.setenv("GROKPATH_ROOT", str(root.with_name("elsewhere")))
     made, ran = run_again(bodies)
-    assert ran == []
+    assert ran == {}
     assert made == first
 
 
@@ -131,7 +117,7 @@ def test_two_runs_at_once_make_it_once(bodies):
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert sorted(bodies) == ["benchmark-items", "corpus"]
+    assert bodies == {"benchmark-items": 1, "corpus": 1}
 
 
 def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
@@ -143,14 +129,15 @@ def test_a_failing_body_leaves_nothing_and_the_next_run_succeeds(bodies, root):
     @flow
     def items_of_a_corpus_that_is_gone():
         samples.unlink()
-        return make_benchmark_items.submit(label=MAIN, corpus=corpus, runtime=RUNTIME).result()
+        inputs = {"label": MAIN, "corpus": corpus, "runtime": RUNTIME}
+        return submit(make_benchmark_items, inputs).result()
 
     with pytest.raises(ValueError, match=r"samples\.parquet is missing"):
         items_of_a_corpus_that_is_gone()
     assert list(items.path.parent.iterdir()) == []
     samples.write_bytes(content)
     _, ran = run_again(bodies)
-    assert ran == ["benchmark-items"]
+    assert ran == {"benchmark-items": 1}
 
 
 def test_planning_runs_nothing_and_knows_what_is_there(bodies, root):
@@ -177,5 +164,5 @@ def test_prefects_record_lies_beside_the_data(bodies):
 
 
 def test_a_task_run_has_a_speaking_name_and_a_description():
-    assert make_corpus.task.name == "corpus"
-    assert "Costs" in make_corpus.task.description
+    assert task_of(make_corpus).name == "corpus"
+    assert "Costs" in task_of(make_corpus).description

@@ -17,7 +17,7 @@ from store.artifacts import Checkpoint, Tokenizer
 from store.identity import Label, fingerprint, identities, path_digest
 from studies.settings import Runtime, TuningSpec
 from studies.sources import JsonlSamples
-from tasks import workers
+from tasks.prefect_task import submit
 from tasks.tuning import collect_instructions, tune_checkpoint
 
 WORDS = [*SPECIAL_TOKENS, "what", "is", "one", "two", "three", "plus", "?"]
@@ -96,21 +96,6 @@ def instructions(inputs):
         )
 
 
-@pytest.fixture
-def bodies():
-    """Names of the steps whose bodies ran to their end, as the workers told."""
-    names = []
-
-    def listen(report):
-        if report.finished and not report.reused:
-            names.append(report.step_name)
-
-    workers.watch(listen)
-    yield names
-    workers.unwatch(listen)
-    workers.stop()
-
-
 # ---------------------------------------------------------------- instructions
 
 
@@ -145,14 +130,17 @@ def tune_twice(inputs, checkpoint, rank):
     collected, adapters = [], []
     for domain in ("commonsense", "chemistry"):
         label = Label(domain)
-        collected.append(collect_instructions.submit(**inputs | {"label": label}).result())
+        collected.append(submit(collect_instructions, inputs | {"label": label}).result())
         adapters.append(
-            tune_checkpoint.submit(
-                label=label,
-                checkpoint=checkpoint,
-                instructions=collected[-1],
-                tuning=SPEC.model_copy(update={"rank": rank}),
-                runtime=RUNTIME,
+            submit(
+                tune_checkpoint,
+                {
+                    "label": label,
+                    "checkpoint": checkpoint,
+                    "instructions": collected[-1],
+                    "tuning": SPEC.model_copy(update={"rank": rank}),
+                    "runtime": RUNTIME,
+                },
             ).result()
         )
     return collected, adapters
@@ -163,9 +151,9 @@ def test_domains_with_the_same_data_share_one_adapter_per_rank(inputs, checkpoin
     collected, adapters = tune_twice(inputs, checkpoint, 2)
     assert collected[0] == collected[1]
     assert adapters[0] == adapters[1]
-    assert bodies == ["instructions", "tuning"]
+    assert bodies == {"instructions": 1, "tuning": 1}
     _, others = tune_twice(inputs, checkpoint, 3)
-    assert bodies == ["instructions", "tuning", "tuning"]
+    assert bodies == {"instructions": 1, "tuning": 2}
     assert others[0].digest != adapters[0].digest
     assert sorted(
         file.relative_to(adapters[0].path).as_posix()

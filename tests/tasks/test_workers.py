@@ -60,16 +60,6 @@ def test_only_errors_that_survive_the_way_are_sent_as_they_are():
     assert not workers._can_travel(Untransportable(1, reason="b"))
 
 
-def test_finished_bodies_are_told(tmp_path):
-    told = []
-    workers.watch(told.append)
-    try:
-        workers.run(JOB, 1, inputs(tmp_path / "a"))
-    finally:
-        workers.unwatch(told.append)
-    assert [(t.step_name, t.label) for t in told if t.finished] == [("corpus", JOB.label)]
-
-
 def test_a_killed_worker_is_told_plainly_and_the_next_call_works(tmp_path):
     workers.run(JOB, 1, inputs(tmp_path / "a"))
     assert workers._pool is not None

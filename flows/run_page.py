@@ -1,16 +1,17 @@
-"""What a study leaves on the page of its flow run in Prefect, also when it failed.
+"""What a study shows on the page of its flow run in Prefect, also when it failed.
 
     <study>-completeness        table: checkpoints down, steps across, how each ended
-    <study>-summary             the verdict, where everything is, what was made and what reused
+    <study>-summary             the verdict, where everything is, what was computed and what reused
     <study>-correlations        table: monitors against accuracy in the main series
     <study>-accuracy, <study>-pathway-distance      the main figures
     <study>-report              link to the report
 
 The last three only when the study is complete. A retried run shows them anew, and the artifact's
-page keeps the earlier ones. Nothing of this can fail a run.
+page has the earlier ones too. Nothing of this can fail a run.
 """
 
 import base64
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from flows.execution import Ended, Ending, Execution
+from flows.study import LaidOut
 from store.addresses import is_server, run_file, run_page
 from store.artifacts import Artifact
 from studies.spec import Study
-from tasks.pages import as_table, on_flow_run
 from tasks.publish import FIGURES, REPORT, WAREHOUSE, delivered, tracking_destination
-from tasks.submitted import Ending, Submission
+from tasks.task_page import create_artifact
 
 MAIN_FIGURES = {"accuracy": "Accuracy", "pathway_distance": "Pathway distance"}
 MAX_LISTED = 20
@@ -41,9 +44,9 @@ CORRELATIONS = """
     WHERE t."window" = 'after_onset' AND role = 'main'
     ORDER BY coalesce(monitors.family, '') <> 'paper', monitors.rowid, t.monitor, domains.position
 """
-WORST_FIRST = (Ending.failed, Ending.missing, Ending.made, Ending.reused)
+WORST_FIRST = (Ending.failed, Ending.missing, Ending.computed, Ending.reused)
 MARKS = {
-    Ending.made: "✓ made",
+    Ending.computed: "✓ computed",
     Ending.reused: "✓ reused",
     Ending.failed: "✗ failed",
     Ending.missing: "– missing",
@@ -51,17 +54,18 @@ MARKS = {
 
 
 @contextmanager
-def showing(study: Study, submitted: Sequence[Submission]) -> Iterator[None]:
-    """Show on the flow run's page what the study made inside, or what is missing.
+def showing(study: Study, execution: Execution) -> Iterator[list[LaidOut]]:
+    """Show on the flow run's page what the study computed meanwhile, or what is missing.
 
-    `submitted` grows while the study runs.
+    Put what was laid out into the list that it yields.
     """
+    laid: list[LaidOut] = []
     try:
-        yield
+        yield laid
     except Exception as error:
-        _carefully(_show_incomplete, study, submitted, error)
+        _carefully(_show_incomplete, study, execution.endings(), error)
         raise
-    _carefully(_show_complete, study, submitted)
+    _carefully(_show_complete, study, execution, laid[0])
 
 
 def key_of(study_name: str, what: str) -> str:
@@ -69,11 +73,11 @@ def key_of(study_name: str, what: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{study_name}-{what}".lower()).strip("-")
 
 
-def completeness(asked: Sequence[Submission]) -> list[dict[str, str]]:
+def completeness(ended: Sequence[Ended]) -> list[dict[str, str]]:
     """Rows of the matrix: a checkpoint each, with how every step of it ended."""
-    columns = dict.fromkeys(one.step_name for one in asked if one.checkpoint is not None)
+    columns = dict.fromkeys(one.step_name for one in ended if one.checkpoint is not None)
     rows: dict[tuple[str, str], dict[str, list[Ending]]] = {}
-    for one in asked:
+    for one in ended:
         if one.checkpoint is not None:
             row = rows.setdefault((one.checkpoint.series, one.checkpoint.revision), {})
             row.setdefault(one.step_name, []).append(one.ending)
@@ -87,10 +91,10 @@ def completeness(asked: Sequence[Submission]) -> list[dict[str, str]]:
     ]
 
 
-def steps_table(asked: Sequence[Submission]) -> str:
+def steps_table(ended: Sequence[Ended]) -> str:
     """Markdown: kinds of steps down, how many ended how across."""
     counts: dict[str, Counter[Ending]] = {}
-    for one in asked:
+    for one in ended:
         counts.setdefault(one.step_name, Counter())[one.ending] += 1
     ends = [end for end in Ending if any(count[end] for count in counts.values())]
     lines = [f"| step | {' | '.join(ends)} |", "|---" * (1 + len(ends)) + "|"]
@@ -101,45 +105,49 @@ def steps_table(asked: Sequence[Submission]) -> str:
     return "\n".join(lines)
 
 
-def in_short(asked: Sequence[Submission]) -> str:
+def in_short(ended: Sequence[Ended]) -> str:
     """How many steps there were and how they ended, in one line."""
-    counts = Counter(one.ending for one in asked)
-    told = [f"{counts[end]} {end}" for end in Ending if counts[end]]
-    return f"{len(asked)} steps: {', '.join(told)}"
+    counts = Counter(one.ending for one in ended)
+    listed = [f"{counts[end]} {end}" for end in Ending if counts[end]]
+    return f"{len(ended)} steps: {', '.join(listed)}"
 
 
 # ---------------------------------------------------------------- the two endings
 
 
-def _show_incomplete(study: Study, asked: Sequence[Submission], error: Exception) -> None:
-    get_run_logger().error("%s is not complete; %s", study.name, in_short(asked))
-    _show_matrix(study, asked)
-    failed = [one for one in asked if one.ending is Ending.failed]
-    missing = [one.label for one in asked if one.ending is Ending.missing]
+def _show_incomplete(study: Study, ended: Sequence[Ended], error: Exception) -> None:
+    get_run_logger().error("%s is not complete; %s", study.name, in_short(ended))
+    _show_matrix(study, ended)
+    failed = [one for one in ended if one.ending is Ending.failed]
+    missing = [one.label for one in ended if one.ending is Ending.missing]
     parts = [
         f"# {study.title or study.name}: not complete",
-        f"{in_short(asked)}. Retry this run, or run the study again: what is there is reused.",
+        f"{in_short(ended)}. Retry this run, or run the study again: what is there is reused.",
     ]
     if not failed:
         parts.append(str(error))
     if failed:
-        told = [f"- **{one.label}**: {_message(one)}" for one in failed[:MAX_LISTED]]
-        parts.append("\n".join(["## Failed", "", *told, *_and_more(len(failed))]))
+        listed = [f"- **{one.label}**: {_message(one)}" for one in failed[:MAX_LISTED]]
+        parts.append("\n".join(["## Failed", "", *listed, *_and_more(len(failed))]))
     if missing:
-        told = [f"- {label}" for label in missing[:MAX_LISTED]]
+        listed = [f"- {label}" for label in missing[:MAX_LISTED]]
         parts.append(
-            "\n".join(["## Missing, because of that", "", *told, *_and_more(len(missing))])
+            "\n".join(["## Missing, because of that", "", *listed, *_and_more(len(missing))])
         )
-    parts.append(f"## Steps\n\n{steps_table(asked)}")
+    parts.append(f"## Steps\n\n{steps_table(ended)}")
     _show_summary(study, parts)
 
 
-def _show_complete(study: Study, asked: Sequence[Submission]) -> None:
-    get_run_logger().info("%s is complete; %s", study.name, in_short(asked))
-    _show_matrix(study, asked)
-    made = {one.step_name: one.future.result() for one in asked if one.checkpoint is None}
-    place = _Place(study, made["report"], made["tracking"])
-    headline = made["report"].summary.get("headline", "The verdict is in the report.")
+def _show_complete(study: Study, execution: Execution, laid: LaidOut) -> None:
+    ended = execution.endings()
+    get_run_logger().info("%s is complete; %s", study.name, in_short(ended))
+    _show_matrix(study, ended)
+    assert laid.warehouse is not None
+    assert laid.report is not None
+    assert laid.tracking is not None
+    report = execution.artifact(laid.report)
+    place = _Place(study, report, execution.artifact(laid.tracking))
+    headline = report.summary.get("headline", "The verdict is in the report.")
     where = [
         f"| report | {place.report_link()} |",
         f"| warehouse | `{delivered(study.name, WAREHOUSE)}` |",
@@ -149,13 +157,13 @@ def _show_complete(study: Study, asked: Sequence[Submission]) -> None:
         f"# {study.title or study.name}",
         headline,
         "\n".join(["| | |", "|---|---|", *where]),
-        f"{in_short(asked)}.",
-        f"## Steps\n\n{steps_table(asked)}",
+        f"{in_short(ended)}.",
+        f"## Steps\n\n{steps_table(ended)}",
     ]
     _show_summary(study, parts)
-    _show_correlations(study, made["warehouse"].path / WAREHOUSE)
+    _show_correlations(study, execution.artifact(laid.warehouse).path / WAREHOUSE)
     _show_figures(study, place)
-    on_flow_run(
+    _attach(
         key=key_of(study.name, "report"),
         type="markdown",
         data=place.report_link(),
@@ -201,20 +209,21 @@ class _Place:
 # ---------------------------------------------------------------- pieces
 
 
-def _show_matrix(study: Study, asked: Sequence[Submission]) -> None:
-    on_flow_run(
+def _show_matrix(study: Study, ended: Sequence[Ended]) -> None:
+    _attach(
         key=key_of(study.name, "completeness"),
-        **as_table(completeness(asked)),
+        type="table",
+        data=json.dumps(completeness(ended)),
         description=f"Checkpoints of {study.name} and how each step of them ended.",
     )
 
 
 def _show_summary(study: Study, parts: list[str]) -> None:
-    on_flow_run(
+    _attach(
         key=key_of(study.name, "summary"),
         type="markdown",
         data="\n\n".join(parts),
-        description=f"What came of {study.name}, where it is, what was made and what reused.",
+        description=f"What came of {study.name}, where it is, what was computed and what reused.",
     )
 
 
@@ -225,9 +234,10 @@ def _show_correlations(study: Study, warehouse: Path) -> None:
         {name: "-" if value is None else value for name, value in row.items()}
         for row in query(warehouse, CORRELATIONS).to_pylist()
     ]
-    on_flow_run(
+    _attach(
         key=key_of(study.name, "correlations"),
-        **as_table(rows),
+        type="table",
+        data=json.dumps(rows),
         description="Monitors against accuracy over the checkpoints from the onset of its rise on, "
         "main series. Trust the detrended columns: two trends correlate whether they have to do "
         "with each other or not.",
@@ -238,7 +248,7 @@ def _show_figures(study: Study, place: _Place) -> None:
     for name, title in MAIN_FIGURES.items():
         address = place.figure(name)
         if address is not None:
-            on_flow_run(
+            _attach(
                 key=key_of(study.name, name),
                 type="image",
                 data=address,
@@ -247,19 +257,26 @@ def _show_figures(study: Study, place: _Place) -> None:
 
 
 def _carefully(show: Callable[..., Any], *what: Any) -> None:
-    """A page is worth no failed run: whatever goes wrong is said in the log."""
+    """A page is worth no failed run: whatever goes wrong is logged."""
     try:
         show(*what)
     except Exception as error:
         get_run_logger().warning("this page lacks something: %s: %s", type(error).__name__, error)
 
 
+def _attach(**artifact: Any) -> None:
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    create_artifact(flow_run_id=context.flow_run.id, **artifact)
+
+
 def _mark(endings: list[Ending]) -> str:
     return MARKS[min(endings, key=WORST_FIRST.index)] if endings else ""
 
 
-def _message(one: Submission) -> str:
-    message = (one.future.state.message or "").removeprefix("Task run encountered an exception ")
+def _message(one: Ended) -> str:
+    message = one.message.removeprefix("Task run encountered an exception ")
     return " ".join(message.split())[:MAX_MESSAGE]
 
 
