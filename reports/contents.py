@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reports.figures import Figure
-from reports.sections import SECTIONS, Section
+from reports.questions import SECTIONS, Section
 from reports.tables import ReadTable
 
 

@@ -20,7 +20,7 @@ RISE = 0.10
 
 # Verdicts as metrics/separation.py words them.
 APART, NOT_APART = "differs in these two runs", "no difference shown"
-FURTHER = "moves further in the control"
+FIGURES = "moves further in the control"
 STILL, AGAINST = "does not move in main", "moves against expectation"
 CANNOT_TELL = "cannot tell"
 

@@ -20,7 +20,7 @@ from reports.charts import (
     ramp_colour,
     save_figure,
 )
-from reports.question import Question
+from reports.questions import Question
 from reports.shapes import heat_specs, scatter_specs
 
 Row = dict[str, Any]

@@ -18,7 +18,6 @@ import yaml
 from markupsafe import Markup
 
 from reports import words
-from reports.answers import TABLES
 from reports.charts import (
     DARK,
     VEGA_LITE,
@@ -32,7 +31,7 @@ from reports.headline import headline
 from reports.limits import limits
 from reports.order import ORDER_SQL, order_of_events
 from reports.prose import findings, separation_mark
-from reports.questions import QUESTIONS
+from reports.questions import FIGURES, TABLES
 from reports.tables import ReadTable, by_section, read_table
 from store.warehouse import reading
 
@@ -129,7 +128,7 @@ def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:
         series={row["series"]: _series_label(row["series"], row["title"]) for row in series},
         roles={row["series"]: row["role"] for row in series},
     )
-    figures = [make_figure(question, read, names) for question in QUESTIONS]
+    figures = [make_figure(question, read, names) for question in FIGURES]
     return figures, [read_table(question, read, names) for question in TABLES], names
 
 

@@ -11,8 +11,8 @@ from reports.evidence import (
     APART,
     CANNOT_TELL,
     ECHO,
+    FIGURES,
     FOLLOWS,
-    FURTHER,
     HINT,
     MOVES,
     NOT_APART,
@@ -138,7 +138,7 @@ def _separates(pairs: Sequence[Row], names: Names) -> str:
     if apart:
         clauses = [f"Differs in {len(apart)} of {_cases(judged)}: {_domains(apart, names)}."]
     for verdict, words in (
-        (FURTHER, "It moves further in the control in {}."),
+        (FIGURES, "It moves further in the control in {}."),
         (AGAINST, "It moves against the expected direction in {}."),
     ):
         found = [row for row in judged if row["verdict"] == verdict]
@@ -191,7 +191,7 @@ def separation_mark(verdict: str) -> tuple[str, str]:
     marks = {
         APART: ("yes", "differs"),
         NOT_APART: ("no", "no difference"),
-        FURTHER: ("against", "further in control"),
+        FIGURES: ("against", "further in control"),
         STILL: ("still", "moves not"),
         AGAINST: ("against", "moves against"),
         CANNOT_TELL: ("none", "cannot tell"),

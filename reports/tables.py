@@ -5,42 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.figures import Names, Read
+from reports.questions import Column, TableQuestion
 from reports.words import minus, opening, p_short
 
 NAMED = ("domain", "other_domain", "series", "layer", "layer_pair")
 """Columns that hold short names which the study gives titles to."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: the query's column, its heading, and how a value is written.
-
-    `format` is `text`, `whole`, `share` (percent), `p`, `truth` (yes or no), or a number of digits.
-    """
-
-    name: str
-    heading: str
-    format: str = "text"
-
-    @property
-    def is_number(self) -> bool:
-        """Whether values stand right-aligned."""
-        return self.format not in ("text", "truth")
-
-
-@dataclass(frozen=True)
-class TableQuestion:
-    """A table before it is read; `paper` names its counterpart in arXiv 2506.21551, if any."""
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    sql: str
-    columns: tuple[Column, ...]
-    missing: str
-    paper: str = ""
-    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,75 @@
-"""Every table of the warehouse: its columns, their types, units and ranges.
+"""Every table of the warehouse, from `tables.yaml`: its columns, their types, units and ranges.
 
-The definitions are in :mod:`store.catalog`, :mod:`store.catalog_beyond` and
-:mod:`store.catalog_limits`. A task that writes a table passes its rows through :func:`conform`;
-:mod:`store.warehouse` creates the tables from here and writes the descriptions into the database as
-comments, so that a table explains itself.
-Columns are not null unless they are marked nullable.
+A task that writes a table passes its rows through :func:`conform`; :mod:`store.warehouse` creates
+the tables from here and writes the descriptions into the database as comments, so that a table
+explains itself.
 """
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
-from store import catalog, catalog_beyond, catalog_limits
-from store.columns import REAL, WHOLE, Column, Table
+TYPES = {"text": pa.string(), "integer": pa.int64(), "real": pa.float64(), "boolean": pa.bool_()}
+OR_NULL = " or null"
 
-TABLES: dict[str, Table] = {
-    table.name: table for table in catalog.TABLES + catalog_beyond.TABLES + catalog_limits.TABLES
-}
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, Arrow type, what it holds (unit, range) and whether it may be null."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the warehouse: its name, what a row is, and its columns in order."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table as an Arrow schema."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+
+def _read() -> dict[str, Table]:
+    file = Path(__file__).with_name("tables.yaml")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    shared = content["shared"]
+    return {
+        name: Table(
+            name,
+            table["is"],
+            tuple(_column(c, text or shared[c]) for c, text in table["columns"].items()),
+        )
+        for name, table in content["tables"].items()
+    }
+
+
+def _column(name: str, text: str) -> Column:
+    kind, _, description = text.partition("; ")
+    nullable = kind.endswith(OR_NULL)
+    return Column(name, TYPES[kind.removesuffix(OR_NULL)], description, nullable)
+
+
+TABLES = _read()
 
 
 def conform(
@@ -59,8 +106,8 @@ def conform(
     (1, 4)
     """
     table = lookup(table_name)
-    kept = tuple(column for column in table.columns if column.name not in leave_out)
-    table = replace(table, columns=kept)
+    columns_left = tuple(column for column in table.columns if column.name not in leave_out)
+    table = replace(table, columns=columns_left)
     if isinstance(rows, pa.Table):
         _check_names(table, rows.column_names)
     elif rows:
@@ -105,7 +152,7 @@ def _check_names(table: Table, given: Sequence[str]) -> None:
     if problems:
         raise ValueError(
             f"table {table.name}: {'; '.join(problems)}; its columns are "
-            f"{', '.join(table.column_names)} (store/schemas.py)"
+            f"{', '.join(table.column_names)} (store/tables.yaml)"
         )
 
 
@@ -119,15 +166,15 @@ def _values(table: Table, column: Column, rows: Sequence[Mapping[str, Any]]) -> 
 def _cast(table: Table, column: Column, values: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
         if isinstance(values, list):
-            # Told to make whole numbers, Arrow would cut 2.5 to 2; a cast refuses.
-            values = pa.array(values, type=None if column.type == WHOLE else column.type)
+            # Converting to integers, Arrow would cut 2.5 to 2; a cast refuses.
+            values = pa.array(values, type=None if column.type == TYPES["integer"] else column.type)
         array = values.cast(column.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise ValueError(
             f"table {table.name}, column {column.name}: expected {column.type}: {error}"
         ) from error
-    if column.type == REAL:
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, REAL), array)
+    if column.type == TYPES["real"]:
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, TYPES["real"]), array)
     if array.null_count and not column.nullable:
         raise ValueError(
             f"table {table.name}, column {column.name}: {array.null_count} of {len(array)} values "

@@ -22,8 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.columns import Table
-from store.schemas import TABLES, conform, lookup
+from store.schemas import TABLES, Table, conform, lookup
 
 VIEWS = Path(__file__).parent / "sql"
 # Nothing is fetched from the network, whatever a query asks for.

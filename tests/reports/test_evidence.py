@@ -91,7 +91,7 @@ def test_accuracy_rises_above_its_start_and_above_the_control():
 def test_verdicts_match_those_of_the_metrics():
     from metrics import separation
 
-    assert (module.APART, module.NOT_APART, module.FURTHER) == (
+    assert (module.APART, module.NOT_APART, module.FIGURES) == (
         separation.DIFFERS,
         separation.NO_DIFFERENCE,
         separation.MOVES_FURTHER_IN_CONTROL,

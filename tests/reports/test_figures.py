@@ -2,10 +2,9 @@
 
 import pytest
 
-from reports.field import FIELD
 from reports.figures import Names, make_figure
-from reports.further import FURTHER
 from reports.page import _domain_labels
+from reports.questions import FIGURES
 from store.warehouse import query
 
 DOMAINS = ("math", "code", "prose")
@@ -29,7 +28,7 @@ def warehouse_of(write_database, make_rows):
 
 
 def question(name):
-    return next(q for q in (*FIELD, *FURTHER) if q.name == name)
+    return next(q for q in FIGURES if q.name == name)
 
 
 def labels(titles):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from reports.answers import TABLES
+from reports.questions import TABLES
 from store.warehouse import query
 
-QUESTIONS = {table.name: table for table in TABLES}
+FIGURES = {table.name: table for table in TABLES}
 # Loss flat, called by the measure, half of the rise (None where there is none), false alarm.
 CASES = {
     ("main", "math"): (50, 100, 200, False),  # early
@@ -41,7 +41,7 @@ def ask(make_rows, write_database):
             lead_row(place, "loss_flat", flat, flat, half, half is None),
         ]
     path = write_database(rows)
-    return lambda name: query(path, QUESTIONS[name].sql).to_pylist()
+    return lambda name: query(path, FIGURES[name].sql).to_pylist()
 
 
 def test_leads_are_counted_only_where_one_could_be(ask):

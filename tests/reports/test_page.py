@@ -7,12 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from reports.answers import TABLES
 from reports.contents import SUBJECTS, counterparts
 from reports.figures import MAX_SERIES, make_figure
 from reports.page import build_report, read_answers, render
-from reports.questions import QUESTIONS
-from reports.sections import SECTIONS
+from reports.questions import FIGURES, SECTIONS, TABLES
 from store.warehouse import query
 
 
@@ -74,7 +72,7 @@ class TestWhole:
         assert len(html) < 1_500_000
 
     def test_every_section_is_there_and_in_the_contents(self, page):
-        used = {question.section for question in [*QUESTIONS, *TABLES]}
+        used = {question.section for question in [*FIGURES, *TABLES]}
         assert used <= {section.name for section in SECTIONS}
         expected = [s.name for s in SECTIONS if s.page or s.name in used]
         assert page.ids("section") == expected
@@ -89,7 +87,7 @@ class TestWhole:
     def test_every_figure_has_its_query_and_its_files_or_says_why_not(self, page, report):
         drawn = {file.stem for file in (report / "figures").glob("*.svg")}
         assert {"accuracy", "pathway_distance", "layer_distance", "linear_fits"} <= drawn
-        for question in QUESTIONS:
+        for question in FIGURES:
             assert f"figure-{question.name}" in page.ids("figure")
             assert question.sql in page.text
             if question.name not in drawn:
@@ -124,7 +122,7 @@ class TestWhole:
         assert "which number belongs to which section was not verified" in page.words
         for section, subject in SUBJECTS.items():
             assert f"{section}, {subject}" in page.words
-        named = {part for q in [*QUESTIONS, *TABLES] for part in q.paper.split("; ") if part}
+        named = {part for q in [*FIGURES, *TABLES] for part in q.paper.split("; ") if part}
         assert {part for part in named if part.startswith("App.")} == set(SUBJECTS)
 
     def test_same_database_same_bytes(self, report, database, tmp_path):
@@ -145,7 +143,7 @@ class TestManySeries:
 
         names = read_answers(read)[2]
         many = replace(names, series={f"s{n}": f"s{n}" for n in range(9)})
-        question = next(q for q in QUESTIONS if q.name == "bound_terms")
+        question = next(q for q in FIGURES if q.name == "bound_terms")
         rows = [
             {"domain": "math", "series": f"s{n}", "quantity": "bias", "step": 0, "value": 1.0}
             for n in range(9)
@@ -275,7 +273,7 @@ class TestMissing:
         (tmp_path / "figures" / "accuracy.png").write_text("of an earlier report")
         build_report(write_database(kept), tmp_path)
         page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-        for question in QUESTIONS:
+        for question in FIGURES:
             assert f"Not available, because {question.missing}." in page.words
         assert not list((tmp_path / "figures").iterdir())
 

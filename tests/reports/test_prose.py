@@ -4,7 +4,7 @@ import pytest
 
 from reports import words
 from reports.charts import ramp_colour, step_ticks
-from reports.evidence import AGAINST, CANNOT_TELL, FURTHER
+from reports.evidence import AGAINST, CANNOT_TELL, FIGURES
 from reports.figures import Names
 from reports.headline import headline
 from reports.prose import findings
@@ -20,7 +20,7 @@ def test_mixed_results_are_told_as_they_are():
         [row_of(), row_of("code", rho=0.6)],
         [compared(), compared("code", AGAINST)],
     )
-    assert told([row_of()], [compared(), compared("code", FURTHER)]).separates == (
+    assert told([row_of()], [compared(), compared("code", FIGURES)]).separates == (
         "Differs in 1 of 2 domains: Math. It moves further in the control in Code."
     )
     assert finding.follows == (

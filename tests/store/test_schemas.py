@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.schemas import REAL, TABLES, conform, lookup
+from store.schemas import TABLES, TYPES, conform, lookup
 
 ROW = {"series": "main", "step": 25, "domain": "math", "loss": 3.5}
 
@@ -95,4 +95,4 @@ def test_rows_and_tables_in_any_order_conform_alike(rows: list[dict], order: lis
     assert conform("curves", shuffled).equals(from_rows)
     assert conform("curves", from_rows).equals(from_rows)
     assert from_rows.to_pylist() == [{n: row[n] for n in types} for row in rows]
-    assert from_rows.schema.field("value").type == REAL
+    assert from_rows.schema.field("value").type == TYPES["real"]
