@@ -25,7 +25,7 @@ from rich.table import Table
 from flows.costs import known_gpu, print_costs, print_gpus
 from flows.gc import add_gc_command
 from flows.operate import add_operating_commands
-from flows.process import run_and_leave, show_warnings
+from flows.process import offline_without_hub, run_and_leave, show_warnings
 from flows.reference import add_reference_commands
 from flows.watching import add_watch_command
 from store import environment
@@ -63,7 +63,7 @@ OverlayOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--overlay",
-        help="YAML file, or `pilot` or `tiny`, that changes a few fields of the study; repeatable.",
+        help="YAML file, or `pilot`, `tiny` or `all`, that changes a few fields; repeatable.",
     ),
 ]
 
@@ -131,7 +131,7 @@ def plan(
     gpu: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", callback=known_gpu, help="Tell hours of this GPU; `list` names all."
+            metavar="KIND", callback=known_gpu, help="Hours of this GPU; `list` names all."
         ),
     ] = None,
 ) -> None:
@@ -143,11 +143,11 @@ def plan(
     Example: `grokpath plan olmoe_1b_7b --gpu H200`
     """
     with _friendly():
-        if gpu == "list":
+        if gpu == "LIST":
             print_gpus(out)
             return
         from studies.base import NothingYet
-        from tasks.costs.study import study_costs
+        from tasks.costs import study_costs
 
         spec = _load(study, overlay)
         made = _plan(spec)
@@ -322,6 +322,8 @@ def _study_name(study: str) -> str:
 
 
 def _plan(spec: "Study") -> "Plan":
+    if any(series.source.kind == "hub" for series in spec.series):
+        offline_without_hub()
     _quiet_prefect(False)
     from flows.study import plan_study
 

@@ -4,11 +4,17 @@ import atexit
 import logging
 import os
 import sys
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from rich.console import Console
+
+HUB_SECONDS = 3.0
 
 
 def run_and_leave(command: Callable[[], Any]) -> None:
@@ -33,6 +39,31 @@ def _leave(exit_code: list[Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+
+def offline_without_hub() -> None:
+    """Set HF_HUB_OFFLINE where the hub does not answer at once: a plan does not wait for it.
+
+    To be called before huggingface_hub is imported. Then what the hub answered last time counts.
+    """
+    answers: list[int] = []
+
+    def request() -> None:
+        try:
+            with urllib.request.urlopen(
+                os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=HUB_SECONDS
+            ) as answer:
+                answers.append(answer.status)
+        except urllib.error.HTTPError as error:
+            answers.append(error.code)
+        except OSError:
+            pass
+
+    waiting = threading.Thread(target=request, daemon=True)  # looking up a name has no timeout
+    waiting.start()
+    waiting.join(HUB_SECONDS)
+    if not any(status < HTTPStatus.INTERNAL_SERVER_ERROR for status in answers):
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def show_warnings(console: Console) -> None:

@@ -36,6 +36,7 @@ from tasks.left_out import LeftOut
 from tasks.local import find_checkpoints, local_tokenizer
 from tasks.pairing import check_embedder
 from tasks.plan import Plan
+from tasks.sizes import SHIPPED, SHIPPED_STEPS
 
 
 class How(Protocol):
@@ -262,7 +263,7 @@ def _local(series: Series, how: How) -> tuple[ResolvedSeries, list[LeftOut]]:
 def _on_hub(
     series: Series, source: HubSource, runtime: Runtime, how: How
 ) -> tuple[ResolvedSeries, list[LeftOut]]:
-    revisions = find_revisions(source, looking=how.looking)
+    revisions = _revisions(source, how)
     revisions, skipped = without_skipped(series.name, source, revisions)
     nodes = [
         pin_revision(
@@ -279,3 +280,21 @@ def _on_hub(
     tell_moved(source, revisions, pins)
     checkpoints = hub_checkpoints(series, pins, looking=how.looking)
     return ResolvedSeries(series, tuple(checkpoints), hub_tokenizer(checkpoints[0])), skipped
+
+
+def _revisions(source: HubSource, how: How) -> dict[str, str | None]:
+    """The revisions of a source; who only looks and has no hub takes a shipped model's grid."""
+    try:
+        return find_revisions(source, looking=how.looking)
+    except NothingYet:
+        raise
+    except ValueError:
+        steps = [
+            step
+            for step in (SHIPPED_STEPS if source.repository in SHIPPED else ())
+            if (source.first_step or 0) <= step <= (source.last_step or step)
+        ]
+        if not how.looking or not source.count or len(steps) < source.count:
+            raise
+        chosen = (round(i * (len(steps) - 1) / (source.count - 1)) for i in range(source.count))
+        return {f"{source.prefix}step{steps[at]}": None for at in chosen}

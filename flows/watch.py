@@ -38,8 +38,8 @@ def watch_flow(
     Args:
         study: Name of a study that ships with grokpath, or the path of a study file on the
             worker's machine, whose source of checkpoints a training run adds to.
-        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny), laid over
-            the study one after the other.
+        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny, all),
+            applied to the study one after the other.
         changes: Fields of the study to change for this run, such as
             {"pathways": {"threshold": 0.6}}.
     """

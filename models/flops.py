@@ -17,13 +17,11 @@ class ModelShape:
         All of them.
     num_active
         Those that a token meets: all but the experts that it is not sent to.
-    num_embedding
-        Of the input embedding, which is looked up, not multiplied.
     num_multiplied
         Entries of all matrices that a token is multiplied with, but for the output layer.
     attention_width
         Sum over layers of the width of all heads' queries and of their values.
-    num_layers, num_moe_layers, num_experts, hidden_size, vocabulary
+    num_moe_layers, num_experts, hidden_size, vocabulary
         As usual; experts are virtual ones where the model is dense.
     linear_widths
         Sum over layers of inputs plus outputs of the linear layers, by the last part of their name:
@@ -32,109 +30,89 @@ class ModelShape:
 
     num_parameters: int
     num_active: int
-    num_embedding: int
     num_multiplied: int
     attention_width: int
-    num_layers: int
     num_moe_layers: int
     num_experts: int
     hidden_size: int
     vocabulary: int
     linear_widths: dict[str, int] = field(default_factory=dict)
 
-    def num_bytes(self, dtype: str) -> int:
-        """Bytes of all parameters as `float32` or `bfloat16`."""
-        return self.num_parameters * {"float32": 4, "bfloat16": 2}[dtype]
-
     def num_adapted(self, targets: tuple[str, ...], rank: int) -> int:
         """Weights of a LoRA adapter of a rank on targets."""
         return rank * sum(self.linear_widths.get(target, 0) for target in targets)
 
 
+OLMOE_1B_7B = ModelShape(
+    num_parameters=6_919_161_856,
+    num_active=1_282_017_280,
+    num_multiplied=1_075_838_976,
+    attention_width=65_536,
+    num_moe_layers=16,
+    num_experts=64,
+    hidden_size=2048,
+    vocabulary=50_304,
+    linear_widths={"q_proj": 65_536, "k_proj": 65_536, "v_proj": 65_536, "o_proj": 65_536},
+)
+"""The published model of arXiv 2409.02060, tab. 1."""
+
+
 @dataclass(frozen=True)
 class Texts:
-    """Texts as far as their cost goes.
+    """Texts as far as their cost goes: as if all were as long as they are on average."""
 
-    Attributes
-    ----------
-    num_texts, num_tokens
-        How many, and their tokens.
-    num_pairs
-        Sum over texts of the square of their tokens: what attention costs grows with.
-    num_counted
-        Tokens for which next-token logits are made.
-    """
-
-    num_texts: int
-    num_tokens: int
-    num_pairs: int
-    num_counted: int
-
-    @classmethod
-    def alike(cls, num_texts: int, length: int) -> "Texts":
-        """Texts of one length, all of whose tokens count."""
-        num_tokens = num_texts * length
-        return cls(num_texts, num_tokens, num_tokens * length, num_tokens)
+    num_texts: int = 0
+    num_tokens: int = 0
 
     def __add__(self, other: "Texts") -> "Texts":
-        return Texts(
-            self.num_texts + other.num_texts,
-            self.num_tokens + other.num_tokens,
-            self.num_pairs + other.num_pairs,
-            self.num_counted + other.num_counted,
-        )
+        return Texts(self.num_texts + other.num_texts, self.num_tokens + other.num_tokens)
 
     def times(self, number: int) -> "Texts":
         """The same texts so many times."""
-        return Texts(
-            self.num_texts * number,
-            self.num_tokens * number,
-            self.num_pairs * number,
-            self.num_counted * number,
-        )
+        return Texts(self.num_texts * number, self.num_tokens * number)
 
 
-def forward_flops(shape: ModelShape, texts: Texts) -> int:
-    """Operations of one forward pass over texts.
+def forward_flops(shape: ModelShape, texts: Texts) -> float:
+    """Operations of one forward pass over texts, with logits of every token.
 
     2 per active matrix entry and token (arXiv 2001.08361, sec. 2.1), where of the experts only the
     chosen ones are active; causal attention with 2 per width and pair of tokens for each of scores
-    and values (arXiv 2204.02311, App. B), of which half are masked; and 2 per entry of the output
-    layer for each token whose logits are made. Kernels that do not leave the masked half out, and
-    padding, cost more.
+    and values (arXiv 2204.02311, App. B), of which half are masked. Kernels that do not leave the
+    masked half out, and padding, cost more.
 
     Examples
     --------
-    >>> shape = ModelShape(100, 80, 20, 50, 8, 1, 1, 2, 4, 5)
-    >>> forward_flops(shape, Texts.alike(num_texts=1, length=10))
-    2200
+    >>> forward_flops(ModelShape(100, 80, 50, 8, 1, 2, 4, 5), Texts(num_texts=1, num_tokens=10))
+    2200.0
     """
-    matrices = 2 * shape.num_multiplied * texts.num_tokens
-    attention = shape.attention_width * texts.num_pairs
-    return matrices + attention + _output_flops(shape, texts)
+    return _passes(shape, texts, matrices=1, attention=1)
 
 
-def training_flops(shape: ModelShape, texts: Texts) -> int:
+def training_flops(shape: ModelShape, texts: Texts) -> float:
     """Operations of training on texts once: forward, and twice as many backward.
 
-    A backward pass makes the gradients of inputs and of weights (arXiv 2001.08361, sec. 2.1).
+    A backward pass computes the gradients of inputs and of weights (arXiv 2001.08361, sec. 2.1).
     """
-    return 3 * forward_flops(shape, texts)
+    return _passes(shape, texts, matrices=3, attention=3)
 
 
-def tuning_flops(shape: ModelShape, texts: Texts, num_adapted: int) -> int:
+def tuning_flops(shape: ModelShape, texts: Texts, num_adapted: int) -> float:
     """Operations of training a LoRA adapter (arXiv 2106.09685) on texts once.
 
-    The weights are frozen: backward makes the gradients of their inputs, as many operations as
+    The weights are frozen: backward computes the gradients of their inputs, as many operations as
     forward, and none of theirs. Attention has no weights and costs twice as much backward. The
-    adapter itself, `num_adapted` weights, is trained in full. Activations that are made twice to
+    adapter itself, `num_adapted` weights, is trained in full. Activations that are recomputed to
     save memory would add one more forward pass.
     """
-    matrices = 2 * 2 * shape.num_multiplied * texts.num_tokens
-    attention = 3 * shape.attention_width * texts.num_pairs
     adapter = 3 * 2 * num_adapted * texts.num_tokens
-    return matrices + attention + adapter + 2 * _output_flops(shape, texts)
+    return _passes(shape, texts, matrices=2, attention=3) + adapter
 
 
-def _output_flops(shape: ModelShape, texts: Texts) -> int:
-    return 2 * shape.hidden_size * shape.vocabulary * texts.num_counted
+def _passes(shape: ModelShape, texts: Texts, *, matrices: int, attention: int) -> float:
+    """So many times the products of a forward pass with matrices, and those of attention."""
+    if not texts.num_tokens:
+        return 0.0
+    entries = shape.num_multiplied + shape.hidden_size * shape.vocabulary
+    length = texts.num_tokens / texts.num_texts
+    per_token = matrices * 2 * entries + attention * shape.attention_width * length
+    return per_token * texts.num_tokens

@@ -69,10 +69,8 @@ def shape_of(model: PreTrainedModel, family: Family) -> ModelShape:
     return ModelShape(
         num_parameters=sum(weight.numel() for weight in model.parameters()),
         num_active=round(num_active),
-        num_embedding=embedding.weight.numel(),
         num_multiplied=round(num_multiplied),
         attention_width=text.num_hidden_layers * _attention_width(text),
-        num_layers=text.num_hidden_layers,
         num_moe_layers=len(layers),
         num_experts=num_experts,
         hidden_size=hidden_size,

@@ -13,7 +13,8 @@ from studies.nano_model import NanoModelSpec
 from studies.settings import TuningSpec
 
 NUM_TEXTS, LENGTH = 2, 64
-TEXTS = Texts.alike(NUM_TEXTS, LENGTH)
+TEXTS = Texts(NUM_TEXTS, NUM_TEXTS * LENGTH)
+NUM_PAIRS = NUM_TEXTS * LENGTH**2
 
 
 @pytest.fixture(params=["tiny", "nano", "dense"])
@@ -45,7 +46,7 @@ def ids_of(model):
 
 
 def without_attention(flops, num_passes, shape):
-    return flops - num_passes * shape.attention_width * TEXTS.num_pairs
+    return flops - num_passes * shape.attention_width * NUM_PAIRS
 
 
 def test_forward_is_what_torch_counts(any_model):
@@ -54,14 +55,14 @@ def test_forward_is_what_torch_counts(any_model):
         products, attention = counted(lambda: any_model(ids_of(any_model)))
     assert without_attention(forward_flops(of, TEXTS), 1, of) == products
     # The counter sees both halves of a causal attention.
-    assert 2 * of.attention_width * TEXTS.num_pairs == pytest.approx(attention, rel=0.02)
+    assert 2 * of.attention_width * NUM_PAIRS == pytest.approx(attention, rel=0.02)
 
 
 def test_training_is_what_torch_counts(any_model):
     of, ids = shape(any_model), ids_of(any_model)
     products, attention = counted(lambda: any_model(ids, labels=ids).loss.backward())
     assert without_attention(training_flops(of, TEXTS), 3, of) == pytest.approx(products, rel=0.01)
-    assert 3 * 2 * of.attention_width * TEXTS.num_pairs == pytest.approx(attention, rel=0.02)
+    assert 3 * 2 * of.attention_width * NUM_PAIRS == pytest.approx(attention, rel=0.02)
 
 
 def test_tuning_is_what_torch_counts(any_model):
@@ -75,7 +76,7 @@ def test_tuning_is_what_torch_counts(any_model):
     # Of the first layer's queries, keys and values torch needs no gradient of the input.
     unneeded = 3 * 2 * of.hidden_size**2 * TEXTS.num_tokens
     assert ours - unneeded == pytest.approx(products, rel=0.02)
-    assert 3 * 2 * of.attention_width * TEXTS.num_pairs == pytest.approx(attention, rel=0.02)
+    assert 3 * 2 * of.attention_width * NUM_PAIRS == pytest.approx(attention, rel=0.02)
 
 
 def test_tuning_a_model_of_sixteen_layers_is_within_two_percent():
@@ -91,13 +92,9 @@ def test_tuning_a_model_of_sixteen_layers_is_within_two_percent():
 
 
 def test_texts_add_up():
-    three, four = Texts.alike(1, 3), Texts.alike(1, 4)
-    assert three + four == Texts(num_texts=2, num_tokens=7, num_pairs=25, num_counted=7)
-    assert three + three == three.times(2) == Texts.alike(2, 3)
+    assert Texts(1, 3) + Texts(1, 4) == Texts(num_texts=2, num_tokens=7)
+    assert Texts(1, 3) + Texts(1, 3) == Texts(1, 3).times(2)
 
 
-def test_only_counted_tokens_pay_for_the_output_layer(model):
-    of = shape(model)
-    silent = Texts(NUM_TEXTS, TEXTS.num_tokens, TEXTS.num_pairs, num_counted=0)
-    output = 2 * of.hidden_size * of.vocabulary * TEXTS.num_tokens
-    assert forward_flops(of, TEXTS) - forward_flops(of, silent) == output
+def test_no_text_takes_no_operation(model):
+    assert forward_flops(shape(model), Texts()) == 0

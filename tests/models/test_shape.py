@@ -1,10 +1,12 @@
 """The shape of a model that was never built."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from transformers import OlmoeConfig
 
+from models.flops import OLMOE_1B_7B
 from models.nano.model import build_model
 from models.shape import model_shape, nano_shape
 from studies.nano_model import NanoModelSpec
@@ -24,10 +26,10 @@ def test_olmoe_1b_7b_has_the_published_size():
     shape = model_shape(config)
     assert round(shape.num_parameters / 1e9, 1) == 6.9
     assert round(shape.num_active / 1e9, 1) == 1.3
-    assert shape.num_embedding == 50304 * 2048
-    assert (shape.num_moe_layers, shape.num_experts, shape.num_layers) == (16, 64, 16)
+    assert (shape.num_moe_layers, shape.num_experts) == (16, 64)
     assert shape.attention_width == 16 * 2 * 2048
-    assert shape.num_bytes("bfloat16") == 2 * shape.num_parameters
+    widths = {name: shape.linear_widths[name] for name in OLMOE_1B_7B.linear_widths}
+    assert replace(shape, linear_widths=widths) == OLMOE_1B_7B
 
 
 def test_a_folder_needs_no_weights(model, tmp_path):
@@ -59,7 +61,7 @@ def test_every_parameter_of_a_dense_model_is_active():
     assert shape.num_active == shape.num_parameters
 
 
-def test_an_unknown_kind_of_model_is_told(tmp_path):
+def test_an_unknown_kind_of_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
     with pytest.raises(ValueError, match="no_such_model"):
         model_shape(tmp_path)

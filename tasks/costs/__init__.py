@@ -1,1 +1,0 @@
-"""What a study would cost: tokens, operations, hours, bytes, before anything starts."""
