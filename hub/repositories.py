@@ -1,16 +1,18 @@
-"""What a revision is made of, known before any of its weights are downloaded."""
+"""What a repository offers and a revision consists of, known before weights are downloaded.
+
+Series publish one branch per checkpoint, named after its step (`step5000-tokens20B`).
+"""
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub import connection
-from hub.cache import HubFile, remembered, storage, write
-from hub.download import fetch
+from hub.cache import HubFile, fetch, remembered, storage
 from store.identity import canonical_json
 from studies.base import NothingYet, parse_checkpoint_name
 from studies.checkpoint_files import (
@@ -79,7 +81,7 @@ def resolve(repository: str, revision: str) -> RevisionFiles:
     """What a branch, tag or commit of a model repository is now.
 
     Two requests: the list of files with their digests, and config.json. Offline the answer is the
-    one of last time.
+    last one.
 
     Raises
     ------
@@ -88,16 +90,13 @@ def resolve(repository: str, revision: str) -> RevisionFiles:
     ValueError
         When the revision is unknown, or has no weights as safetensors.
     """
-    folder = storage(repository)
-    listed = remembered(
-        folder / "listings" / f"{hashlib.sha256(revision.encode()).hexdigest()}.json",
-        lambda: _listing(repository, revision),
+    name = hashlib.sha256(revision.encode()).hexdigest()
+    listed = _remembered(
+        repository,
+        f"revision {revision}",
+        f"{name}.json",
+        lambda: connection.listing(repository, revision),
     )
-    if listed is None:
-        raise ValueError(
-            f"offline (HF_HUB_OFFLINE), and revision {revision} of {repository} was never resolved "
-            f"on this machine (looked in {folder}); run once with a network"
-        )
     where = f"{repository} at revision {revision}"
     files = tuple(HubFile(**file) for file in _needed(listed["files"], where))
     config = _config(repository, listed["commit"], files)
@@ -114,11 +113,31 @@ def resolve(repository: str, revision: str) -> RevisionFiles:
     )
 
 
-def _listing(repository: str, revision: str) -> dict[str, Any]:
-    found = connection.listing(repository, revision)
-    if revision != found.commit:
-        write(storage(repository) / "refs" / revision, found.commit)
-    return {"commit": found.commit, "files": [vars(file) for file in found.files]}
+def resolve_dataset(repository: str, revision: str = "main") -> str:
+    """Commit that a branch or tag of a data set points at now; offline, where it pointed last."""
+    return str(
+        _remembered(
+            repository,
+            f"revision {revision}",
+            f"{revision.replace('/', '--')}.json",
+            lambda: connection.dataset_commit(repository, revision),
+            kind="dataset",
+        )
+    )
+
+
+def _remembered(
+    repository: str, what: str, name: str, request: Callable[[], Any], kind: str = "model"
+) -> Any:
+    """What the hub answers; offline its last answer, refused without one."""
+    folder = storage(repository, kind)
+    answer = remembered(folder / "listings" / name, request)
+    if answer is None:
+        raise ValueError(
+            f"{repository}: offline (HF_HUB_OFFLINE), and {what} of this {kind} repository was "
+            f"never resolved on this machine (expected in {folder}); run once with a network"
+        )
+    return answer
 
 
 def _needed(files: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
@@ -188,13 +207,94 @@ def refuse_twins(revisions: Sequence[RevisionFiles]) -> None:
         )
 
 
-def resolve_dataset(repository: str, revision: str = "main") -> str:
-    """Commit that a branch or tag of a data set points at now; offline, where it pointed last."""
-    path = storage(repository, "dataset") / "listings" / f"{revision.replace('/', '--')}.json"
-    commit = remembered(path, lambda: connection.dataset_commit(repository, revision))
-    if commit is None:
-        raise ValueError(
-            f"offline (HF_HUB_OFFLINE), and revision {revision} of data set {repository} was never "
-            "resolved on this machine; run once with a network"
+# ---------------------------------------------------------------- which revisions
+
+
+class Revision(NamedTuple):
+    """One branch that is a checkpoint; `commit` is where it points now."""
+
+    step: int
+    name: str
+    commit: str
+
+
+def list_revisions(repository: str, prefix: str = "") -> tuple[Revision, ...]:
+    """Branches of a repository that are checkpoints, in order of step; one request.
+
+    Of branches with a prefix, such as `stage1-step1000`, only those are checkpoints that have it.
+    Offline the list is the last one.
+    """
+    branches = _remembered(
+        repository, "the list", "branches.json", lambda: connection.branches(repository)
+    )
+    return tuple(
+        sorted(
+            Revision(parsed[0], name, commit)
+            for name, commit in branches.items()
+            if name.startswith(prefix) and (parsed := parse_checkpoint_name(name[len(prefix) :]))
         )
-    return str(commit)
+    )
+
+
+def choose(
+    revisions: Sequence[Revision],
+    *,
+    steps: Sequence[int] | None = None,
+    count: int | None = None,
+    first_step: int | None = None,
+    last_step: int | None = None,
+) -> tuple[Revision, ...]:
+    """The revisions that a study requests, in order of step, one per step.
+
+    Parameters
+    ----------
+    steps
+        Those of these steps and no others.
+    first_step, last_step
+        Only those between, both included.
+    count
+        Of what is left so many, the nearest to an even grid over the steps; the first and the last
+        are always among them.
+
+    Raises
+    ------
+    NothingYet
+        When there are fewer than `count`.
+    ValueError
+        When a step is unknown.
+    """
+    by_step = {revision.step: revision for revision in revisions}
+    if steps is not None:
+        return tuple(_of_step(by_step, step) for step in steps)
+    between = [
+        revision
+        for step, revision in sorted(by_step.items())
+        if (first_step is None or step >= first_step) and (last_step is None or step <= last_step)
+    ]
+    if not between or len(between) < (count or 1):
+        there = f"steps {min(by_step)} to {max(by_step)}" if by_step else "no checkpoint at all"
+        raise NothingYet(
+            f"found {len(between)} checkpoints between step {first_step or 0} and "
+            f"{last_step or 'the end'}, expected {count or 'at least 1'}; the repository has "
+            f"{len(by_step)} ({there}) among branches named step<N> or step<N>-tokens<M>"
+        )
+    return tuple(between) if count is None else _even(between, count)
+
+
+def _of_step(by_step: dict[int, Revision], step: int) -> Revision:
+    if step not in by_step:
+        near = sorted(sorted(by_step, key=lambda other: abs(other - step))[:3])
+        hint = f"; near it are {', '.join(map(str, near))}" if near else ""
+        raise ValueError(f"no checkpoint of step {step} among {len(by_step)}{hint}")
+    return by_step[step]
+
+
+def _even(revisions: Sequence[Revision], count: int) -> tuple[Revision, ...]:
+    first, last = revisions[0].step, revisions[-1].step
+    chosen: list[int] = []
+    for i in range(count):
+        target = first + (last - first) * i / max(count - 1, 1)
+        # What follows the last one taken, leaving enough for those still to come.
+        free = range(chosen[-1] + 1 if chosen else 0, len(revisions) - (count - 1 - i))
+        chosen.append(min(free, key=lambda at: abs(revisions[at].step - target)))
+    return tuple(revisions[at] for at in chosen)

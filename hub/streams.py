@@ -1,13 +1,10 @@
 """Rows of a data set on the hub as a stream: the one place that reads data sets with `datasets`.
 
-Its files are read a little at a time, and nothing of them is kept on disk. A hub that is busy and a
-connection that breaks cost a pause (:mod:`hub.connection`); then the stream begins again and passes
-over the rows that were handed out: the same commit and seed give the same rows.
+Its files are read a little at a time, and nothing of them is stored on disk. A busy hub and a
+connection that breaks cost a pause: the library reads on where it was.
 """
 
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from studies.sources import HubSamples
 ROWS_AT_ONCE = 64  # of a Parquet file: a row can be a whole book
 FILES_AT_ONCE = 4  # of a shuffled stream
 MAX_SHOWN = 500  # characters of an error of the library
-REFUSALS = ("GatedRepo", "RepoNotFound", "RevisionNotFound")  # as the hub's answers say it
 
 Row = dict[str, Any]
 END: Row = {}
@@ -41,28 +37,23 @@ def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
         or split; when a file cannot be read.
     """
     _check_place(source)
+    # The library reports a hub that is away or busy as a data set that does not exist.
+    connection.dataset_commit(source.repository, commit)
     rows: Iterator[Row] | None = None
-    num_rows = 0
 
     def following() -> Row:
         nonlocal rows
-        if rows is None:
-            # The library reports a hub that is away or busy as a data set that is not there.
-            connection.dataset_commit(source.repository, commit)
         try:
-            if rows is None:
-                rows = islice(_open(source, commit), num_rows, None)
+            rows = rows or _open(source, commit)
             return next(rows, END)
         except Exception as error:
-            rows = None  # a broken stream cannot be read on
-            raise _at_the_bottom(error, source, commit) from None  # may hold signed addresses
+            raise _cause(error, source, commit) from None  # may hold signed addresses
 
-    def position() -> int:
-        return num_rows
-
-    ask = partial(connection.ask, following, source.repository, commit)
-    while (row := ask(kind="dataset", progress=position)) is not END:
-        num_rows += 1
+    while True:
+        with connection.asking(source.repository, commit, "dataset"):
+            row = following()
+        if row is END:
+            return
         yield row
 
 
@@ -72,7 +63,7 @@ def _check_place(source: HubSamples) -> None:
     if connection.offline() or config.HF_HUB_OFFLINE:
         raise ValueError(
             f"offline (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE), and {source.repository} is read "
-            "from the hub; run once with a network: its samples are then kept and used offline"
+            "from the hub; run once with a network: its samples are then cached and used offline"
         )
     if Path(source.repository).is_dir():
         raise ValueError(
@@ -82,8 +73,9 @@ def _check_place(source: HubSamples) -> None:
 
 
 def _open(source: HubSamples, commit: str) -> Iterator[Row]:
-    from datasets import load_dataset_builder
+    from datasets import config, load_dataset_builder
 
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a request to another host, not worth patience
     builder = load_dataset_builder(
         source.repository,
         source.subset,
@@ -99,22 +91,19 @@ def _open(source: HubSamples, commit: str) -> Iterator[Row]:
     return iter(rows)
 
 
-def _at_the_bottom(error: Exception, source: HubSamples, commit: str) -> Exception:
+def _cause(error: Exception, source: HubSamples, commit: str) -> Exception:
     """The hub's answer that an error of the library comes from, or the error in plain words."""
     from datasets.exceptions import DatasetNotFoundError
 
     link: BaseException | None = error
     while link is not None:
         answer = getattr(link, "response", None)
-        told = answer is not None and (
-            answer.status_code in connection.BUSY or answer.headers.get("X-Error-Code") in REFUSALS
-        )
-        if told or isinstance(link, connection.OUT_OF_REACH):
+        busy = answer is not None and answer.status_code in connection.BUSY
+        if busy or isinstance(link, (connection.HubError, *connection.PASSING)):
             assert isinstance(link, Exception)
             return link
         link = link.__cause__ or link.__context__
     why = " ".join(str(error).split())[:MAX_SHOWN]
-    said = f"{source.repository} at commit {commit} cannot be read: {why}"
-    if isinstance(error, DatasetNotFoundError):  # it is there, as was asked before
-        said += " Accept the terms on its page, and set HF_TOKEN to a token of that account"
-    return ValueError(said)
+    if isinstance(error, DatasetNotFoundError):  # it exists, as was found out before
+        why += " Accept the terms on its page, and set HF_TOKEN to a token of that account"
+    return ValueError(f"{source.repository} at commit {commit} cannot be read: {why}")

@@ -64,8 +64,7 @@ def inputs_here(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> I
 
 
 def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
-    from hub.cache import hold
-    from hub.download import bring
+    from hub.cache import Lease, download
 
     assert reference.pinned is not None
     found = pinned_files(reference.pinned)
@@ -75,13 +74,13 @@ def _bring(reference: Checkpoint | Tokenizer, runtime: Runtime) -> None:
         assert isinstance(reference, Checkpoint)
         with _lock:
             if (reference.series, found.commit) not in _held:
-                _held[reference.series, found.commit] = hold(found.repository, found.commit)
+                _held[reference.series, found.commit] = Lease(found.repository, found.commit)
 
     def follow(done: int, total: int, name: str) -> None:
         megabytes = done // 10**6, max(1, total // 10**6)
         emit(Event("download", label, Kind.progress, *megabytes, f"MB, {name}"))
 
-    bring(
+    download(
         found.repository,
         found.commit,
         found.files,

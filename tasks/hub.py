@@ -6,8 +6,10 @@ anew, delete the artifact.
 """
 
 import logging
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from prefect import task
@@ -23,6 +25,8 @@ from tasks.downloads import PINNED, pinned_files
 from tasks.graph import Node
 from tasks.left_out import LeftOut
 from tasks.step import step
+
+WIDE_GAP = 2.0  # times the median distance
 
 logger = logging.getLogger("prefect.grokpath")
 
@@ -65,7 +69,7 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
     ValueError
         When the hub cannot be asked, or has not what is wanted.
     """
-    from hub.revisions import choose, list_revisions
+    from hub.repositories import choose, list_revisions
 
     chosen = choose(
         list_revisions(source.repository, prefix=source.prefix),
@@ -200,7 +204,8 @@ def hub_checkpoints(
                 f"revisions {one.revision} and {other.revision} of {source.repository} are the "
                 "same step; take one of them"
             )
-    _tell_gaps(checkpoints)
+    for gap in gaps(checkpoints):
+        logger.warning("%s: %s", source.repository, gap)
     _refuse_strangers(series.name, checkpoints, looking=looking)
     return checkpoints
 
@@ -231,11 +236,16 @@ def _location(repository: str, pinned: Artifact | None) -> str:
     return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
 
 
-def _tell_gaps(checkpoints: list[Checkpoint]) -> None:
-    from hub.revisions import gaps
-
-    for gap in gaps(checkpoints):
-        logger.warning("%s: %s", checkpoints[0].repository, gap)
+def gaps(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Sentences on the places where the steps lie far apart: more than twice the median."""
+    pairs = list(pairwise(checkpoints))
+    usual = median(after.step - before.step for before, after in pairs) if pairs else 0
+    return [
+        f"{after.step - before.step} steps lie between {before.revision} and {after.revision}, "
+        f"where {usual:g} are usual: what happens in between is not measured"
+        for before, after in pairs
+        if after.step - before.step > WIDE_GAP * usual
+    ]
 
 
 def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, looking: bool) -> None:
@@ -244,7 +254,7 @@ def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, lookin
     Configurations came with the commits; tokenizers, which are small, are brought where their
     digests differ. Who only looks brings nothing.
     """
-    from hub.download import bring
+    from hub.cache import download
     from models.series import Member, check_series
 
     tokenizers: dict[str, Artifact] = {}
@@ -260,7 +270,7 @@ def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, lookin
             return
         for pinned in tokenizers.values():
             found = pinned_files(pinned)
-            bring(found.repository, found.commit, found.files, weights=False)
+            download(found.repository, found.commit, found.files, weights=False)
     check_series(series_name, members)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,6 +61,8 @@ def impatient(monkeypatch):
     monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(connection, "PATIENCE_SECONDS", 2.5)
     monkeypatch.setattr(connection, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=id))
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.room import evict
+from hub import cache
 from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.settings import Runtime
@@ -57,10 +57,10 @@ def test_weights_are_held_until_released(checkpoint):
     bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
     bring_inputs({"last": checkpoint}, RUNTIME, weights=True)
     assert len(weights(checkpoint)) > 1, "the shards are here"
-    assert not evict(REPOSITORY, checkpoint.digest)
+    assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(checkpoint)
     release_checkpoint.fn(checkpoint)
-    assert evict(REPOSITORY, checkpoint.digest)
+    assert cache.evict(checkpoint.path)
     assert weights(checkpoint) == []
 
 
@@ -72,9 +72,9 @@ def test_a_step_that_fails_to_bring_leaves_the_lease_of_its_siblings(checkpoint)
         file.resolve().unlink()
     with pytest.raises(ValueError, match=r"raise runtime\.disk_budget"):
         bring_inputs({"checkpoint": checkpoint}, small, weights=True)
-    assert not evict(REPOSITORY, checkpoint.digest)
+    assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(checkpoint)
-    assert evict(REPOSITORY, checkpoint.digest)
+    assert cache.evict(checkpoint.path)
 
 
 def test_two_series_hold_the_same_checkpoint_each_for_itself(checkpoint):
@@ -82,9 +82,9 @@ def test_two_series_hold_the_same_checkpoint_each_for_itself(checkpoint):
     bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
     bring_inputs({"checkpoint": other}, RUNTIME, weights=True)
     release_checkpoint.fn(checkpoint)
-    assert not evict(REPOSITORY, checkpoint.digest)
+    assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(other)
-    assert evict(REPOSITORY, checkpoint.digest)
+    assert cache.evict(checkpoint.path)
 
 
 def test_as_many_are_in_flight_as_the_budget_holds(checkpoint):

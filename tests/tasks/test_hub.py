@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from store.artifacts import Checkpoint
 from store.identity import Label
 from studies.base import NothingYet
 from studies.settings import Runtime
@@ -14,6 +15,7 @@ from studies.spec import Series
 from tasks.hub import (
     choose_revisions,
     find_revisions,
+    gaps,
     hub_checkpoints,
     pin_data_set,
     pin_revision,
@@ -166,3 +168,14 @@ def test_steps_that_a_study_skips_are_left_out_by_name():
         ("stage1-step20-tokens2K", 20, True)
     ]
     assert without_skipped("main", HubSource(repository="tiny/moe"), names) == (names, [])
+
+
+def test_gaps_of_more_than_twice_the_median_are_reported():
+    def checkpoints(*steps):
+        rest = {"series": "s", "tokens_seen": None, "digest": None, "location": ""}
+        return [Checkpoint(step=n, revision=f"step{n}", **rest) for n in steps]
+
+    assert gaps(checkpoints(0, 10, 20, 40)) == []
+    (reported,) = gaps(checkpoints(0, 10, 20, 41, 51))
+    assert reported.startswith("21 steps lie between step20 and step41")
+    assert gaps(checkpoints(1)) == []
