@@ -29,7 +29,7 @@ from tasks.hub import (
     hub_tokenizer,
     pin_data_set,
     pin_revision,
-    tell_moved,
+    warn_of_moved,
     without_skipped,
 )
 from tasks.left_out import LeftOut
@@ -277,7 +277,7 @@ def _on_hub(
     if not revisions:
         raise ValueError(f"every revision of {source.repository} is skipped; see skip_steps")
     pins = dict(zip(revisions, how.artifacts_of(nodes), strict=True))
-    tell_moved(source, revisions, pins)
+    warn_of_moved(source, revisions, pins)
     checkpoints = hub_checkpoints(series, pins, looking=how.looking)
     return ResolvedSeries(series, tuple(checkpoints), hub_tokenizer(checkpoints[0])), skipped
 

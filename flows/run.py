@@ -82,8 +82,8 @@ def study_flow(
     Args:
         study: Name of a study that ships with grokpath (nano, smoke, olmoe_1b_7b, ...) or the path
             of a study file on the worker's machine.
-        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny, all), applied to
-            the study one after the other.
+        overlays: YAML files, or names of overlays that ship with grokpath (pilot, tiny, all),
+            applied to the study one after the other.
         changes: Fields of the study to change for this run, such as
             {"pathways": {"threshold": 0.6}}.
     """

@@ -1,1 +1,1 @@
-"""What a model hub holds: revisions found, resolved to commits, brought here within a budget."""
+"""What a model hub holds: revisions resolved to commits, downloaded within a disk budget."""

@@ -10,12 +10,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 from huggingface_hub import (
@@ -75,9 +74,9 @@ class _PatientClient(httpx2.Client):
                 if response.status_code not in BUSY:
                     return response
                 response.close()
-                trouble, wait = _answer(response), max(_requested_pause(response), pause)
+                trouble, wait = _status(response), max(_requested_pause(response), pause)
             except PASSING as error:
-                trouble = _out_of_reach(error)
+                trouble = f"is out of reach ({type(error).__name__})"
                 if isinstance(error, httpx2.ConnectError) and not self._reached:
                     patience = REACH_SECONDS
             if waited + wait > patience:
@@ -174,45 +173,30 @@ def download(
         When the disk is full; without a number when the file has another size than listed or the
         connection kept breaking.
     """
+    num_bytes = 0
+
+    def count(more: int) -> None:
+        nonlocal num_bytes
+        num_bytes += more
+        on_bytes(num_bytes)
+
+    def progress_bar(**_: Any) -> Any:
+        return nullcontext(SimpleNamespace(update=count))
+
     with asking(repository, commit):
         try:
             hf_hub_download(
-                repository,
-                name,
-                revision=commit,
-                cache_dir=cache,
-                tqdm_class=lambda **_: _Bar(on_bytes),
+                repository, name, revision=commit, cache_dir=cache, tqdm_class=progress_bar
             )
         except httpx2.TransportError as error:
-            raise OSError(f"the hub {_out_of_reach(error)}") from None
-
-
-class _Bar:
-    """What huggingface_hub counts bytes with."""
-
-    def __init__(self, on_bytes: Callable[[int], None]) -> None:
-        self._num_bytes, self._on_bytes = 0, on_bytes
-
-    def update(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
-        self._on_bytes(self._num_bytes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+            raise OSError(f"the hub is out of reach ({type(error).__name__})") from None
 
 
 # ---------------------------------------------------------------- words
 
 
-def _answer(response: httpx2.Response) -> str:
+def _status(response: httpx2.Response) -> str:
     return f"answers {response.status_code} {response.reason_phrase}".rstrip()
-
-
-def _out_of_reach(error: Exception) -> str:
-    return f"is out of reach ({type(error).__name__})"
 
 
 def _requested_pause(response: httpx2.Response) -> float:
@@ -221,12 +205,7 @@ def _requested_pause(response: httpx2.Response) -> float:
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
     after = response.headers.get("Retry-After", "").strip()
-    if after.isdigit():
-        return float(after)
-    try:
-        return max((parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # neither seconds nor a date with its zone
-        return 0.0
+    return float(after) if after.isdigit() else 0.0
 
 
 def _explained(
@@ -251,10 +230,8 @@ def _explained(
         return f"{repository} has no revision {revision}{hint}"
     if isinstance(error, HfHubHTTPError):
         what = f"revision {revision}" if revision else "its branches"
-        return f"{repository}: {hub} {_answer(error.response)} to a request for {what}; {token}"
-    if isinstance(error, httpx2.TransportError):
-        return f"{repository}: {hub} {_out_of_reach(error)}"
-    return f"{repository}: {hub} does not answer as a hub does: {error}"
+        return f"{repository}: {hub} {_status(error.response)} to a request for {what}; {token}"
+    return f"{repository}: {hub} cannot be reached ({type(error).__name__}); see HF_ENDPOINT"
 
 
 def near(name: str, names: Iterable[str]) -> str:

@@ -5,14 +5,14 @@ Series publish one branch per checkpoint, named after its step (`step5000-tokens
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub import connection
-from hub.cache import HubFile, fetch, remembered, storage
+from hub.cache import HubFile, fetch, storage
 from store.identity import canonical_json
 from studies.base import NothingYet, parse_checkpoint_name
 from studies.checkpoint_files import (
@@ -129,15 +129,21 @@ def resolve_dataset(repository: str, revision: str = "main") -> str:
 def _remembered(
     repository: str, what: str, name: str, request: Callable[[], Any], kind: str = "model"
 ) -> Any:
-    """What the hub answers; offline its last answer, refused without one."""
-    folder = storage(repository, kind)
-    answer = remembered(folder / "listings" / name, request)
-    if answer is None:
-        raise ValueError(
-            f"{repository}: offline (HF_HUB_OFFLINE), and {what} of this {kind} repository was "
-            f"never resolved on this machine (expected in {folder}); run once with a network"
-        )
-    return answer
+    """What the hub answers, written down; offline its last answer, refused without one."""
+    path = storage(repository, kind) / "listings" / name
+    if not connection.offline():
+        answer = request()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{uuid4().hex}")
+        draft.write_text(json.dumps(answer), encoding="utf-8")
+        draft.replace(path)
+        return answer
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    raise ValueError(
+        f"{repository}: offline (HF_HUB_OFFLINE), and {what} of this {kind} repository was never "
+        f"resolved on this machine (expected {path}); run once with a network"
+    )
 
 
 def _needed(files: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
@@ -186,25 +192,6 @@ def _config(repository: str, commit: str, files: Sequence[HubFile]) -> dict[str,
     except ValueError as error:
         raise ValueError(f"{CONFIG} of {repository} at {commit} is not JSON: {error}") from error
     return config
-
-
-def refuse_twins(revisions: Sequence[RevisionFiles]) -> None:
-    """Refuse revisions whose weights are the same, byte for byte.
-
-    Raises
-    ------
-    ValueError
-        Naming them all.
-    """
-    alike: dict[str, list[str]] = defaultdict(list)
-    for files in revisions:
-        alike[files.weights_digest].append(f"{files.repository}@{files.revision}")
-    twins = [" = ".join(names) for names in alike.values() if len(names) > 1]
-    if twins:
-        raise ValueError(
-            f"revisions with the same weights, byte for byte: {'; '.join(twins)}. A curve over "
-            "them would show a checkpoint twice; leave one out, or set allow_identical: true"
-        )
 
 
 # ---------------------------------------------------------------- which revisions

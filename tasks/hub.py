@@ -1,11 +1,12 @@
 """What a hub holds: revisions and data sets, resolved to commits once.
 
-A branch can move. So each name is resolved once, by a step whose artifact keeps the commit and the
-digest of every file; whoever comes later, from whichever run, gets that commit. To take a branch
+A branch can move. So each name is resolved once, by a step whose artifact has the commit and the
+digest of every file; whoever comes later, from whichever run, gets that commit. To resolve a branch
 anew, delete the artifact.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -34,15 +35,15 @@ logger = logging.getLogger("prefect.grokpath")
 def find_revisions(source: HubSource, *, looking: bool) -> dict[str, str | None]:
     """Revisions of a source in order of step, each with the commit it points at now, if known.
 
-    The hub is asked unless they are listed. Who only looks and cannot ask it knows the steps at
+    Those that the study lists need no request. A plan that cannot reach the hub knows the steps at
     best.
     """
     if source.revisions is not None:
         return dict.fromkeys(source.revisions)
     if not looking:
-        return choose_revisions_task(source)
-    try:
         return choose_revisions(source)
+    try:
+        return choose_revisions.fn(source)
     except ValueError as error:
         if source.steps is None:
             raise
@@ -51,23 +52,19 @@ def find_revisions(source: HubSource, *, looking: bool) -> dict[str, str | None]
 
 
 @task(name="choose revisions", task_run_name="choose revisions of {source.repository}")
-def choose_revisions_task(source: HubSource) -> dict[str, str | None]:
-    """Choose among a repository's revisions; never cached, because a training run adds to them."""
-    return choose_revisions(source)
-
-
 def choose_revisions(source: HubSource) -> dict[str, str | None]:
     """Choose among the branches that a repository has now; offline, those it had last time.
 
-    A branch can be there before its files are: where the study names no steps, a revision that is
-    not complete is left out, with a warning that says why.
+    Never cached, because a training run adds to them. A branch can exist before its files do: where
+    the study names no steps, a revision that is not complete is left out, with a warning that gives
+    the reason.
 
     Raises
     ------
     NothingYet
         When there are too few checkpoints.
     ValueError
-        When the hub cannot be asked, or has not what is wanted.
+        When the hub is out of reach, or lacks what is wanted.
     """
     from hub.repositories import choose, list_revisions
 
@@ -78,17 +75,18 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
         first_step=source.first_step,
         last_step=source.last_step,
     )
-    found = {revision.name: revision.commit for revision in chosen}
-    if source.steps is not None:
-        return dict(found)
-    complete = {name: commit for name, commit in found.items() if _is_complete(source, name)}
-    if not complete:
+    found: dict[str, str | None] = {
+        revision.name: revision.commit
+        for revision in chosen
+        if source.steps is not None or _is_complete(source, revision.name)
+    }
+    if not found:
         raise NothingYet(f"{source.repository} has no complete checkpoint yet")
-    return dict(complete)
+    return found
 
 
 def _is_complete(source: HubSource, revision: str) -> bool:
-    """Whether a revision can be resolved; one that was resolved before is not asked for again."""
+    """Whether a revision can be resolved; one that was resolved before needs no request."""
     from hub.repositories import Incomplete, resolve
 
     inputs = {"repository": source.repository, "revision": revision}
@@ -103,14 +101,14 @@ def _is_complete(source: HubSource, revision: str) -> bool:
     return True
 
 
-def tell_moved(source: HubSource, now: dict[str, str | None], pins: dict[str, Any]) -> None:
-    """Say which branches have moved since they were resolved; the study keeps what it has."""
+def warn_of_moved(source: HubSource, now: dict[str, str | None], pins: dict[str, Any]) -> None:
+    """Name the branches that have moved since they were resolved; the study stays with those."""
     for revision, pinned in pins.items():
         commit = pinned.summary["commit"] if pinned is not None else None
         if now[revision] not in (None, commit) and commit is not None:
             logger.warning(
-                "%s of %s has moved to %s since it was resolved; the study keeps %s. To take the "
-                "new commit, delete %s",
+                "%s of %s has moved to %s since it was resolved; the study stays with %s. To take "
+                "the new commit, delete %s",
                 revision, source.repository, now[revision], commit, pinned.path,
             )  # fmt: skip
 
@@ -170,6 +168,8 @@ def hub_checkpoints(
     ValueError
         When a revision is not named after a step, two are the same, or they are not of one model.
     """
+    from hub.cache import snapshot
+
     source = series.source
     assert source.kind == "hub"
     checkpoints = []
@@ -181,22 +181,22 @@ def hub_checkpoints(
                 f"{source.prefix}step<N> or {source.prefix}step<N>-tokens<M>, so its step is not "
                 "known; set `prefix` to what stands before"
             )
-        training_step, tokens_seen = parsed
+        commit = pinned.summary["commit"] if pinned else None
+        folder = snapshot(source.repository, commit).relative_to(artifacts.root()) if commit else ""
         checkpoints.append(
             Checkpoint(
                 series=series.name,
-                step=training_step,
-                tokens_seen=tokens_seen,
+                step=parsed[0],
+                tokens_seen=parsed[1],
                 revision=revision,
-                digest=pinned.summary["commit"] if pinned else None,
-                location=_location(source.repository, pinned),
+                digest=commit,
+                location=str(folder),
                 repository=source.repository,
                 pinned=pinned,
             )
         )
-    made = [pinned for pinned in pins.values() if pinned is not None]
     if not source.allow_identical:
-        _refuse_twins(made)
+        _refuse_twins(checkpoints)
     checkpoints.sort(key=lambda checkpoint: checkpoint.step)
     for one, other in pairwise(checkpoints):
         if one.step == other.step:
@@ -228,14 +228,6 @@ def commits_of(nodes: dict[str, Node], pinned: list[Artifact | None]) -> dict[st
     }
 
 
-def _location(repository: str, pinned: Artifact | None) -> str:
-    if pinned is None:
-        return ""
-    from hub.cache import snapshot
-
-    return snapshot(repository, pinned.summary["commit"]).relative_to(artifacts.root()).as_posix()
-
-
 def gaps(checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Sentences on the places where the steps lie far apart: more than twice the median."""
     pairs = list(pairwise(checkpoints))
@@ -251,8 +243,8 @@ def gaps(checkpoints: Sequence[Checkpoint]) -> list[str]:
 def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, looking: bool) -> None:
     """Refuse revisions that are not the same model as the first.
 
-    Configurations came with the commits; tokenizers, which are small, are brought where their
-    digests differ. Who only looks brings nothing.
+    Configurations came with the commits; tokenizers, which are small, are downloaded where their
+    digests differ, but not for a plan.
     """
     from hub.cache import download
     from models.series import Member, check_series
@@ -274,8 +266,15 @@ def _refuse_strangers(series_name: str, checkpoints: list[Checkpoint], *, lookin
     check_series(series_name, members)
 
 
-def _refuse_twins(pins: list[Artifact]) -> None:
-    if len({pinned.summary["weights_digest"] for pinned in pins}) < len(pins):
-        from hub.repositories import refuse_twins
-
-        refuse_twins([pinned_files(pinned) for pinned in pins])
+def _refuse_twins(checkpoints: list[Checkpoint]) -> None:
+    """Refuse revisions whose weights are the same, byte for byte, naming them all."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for one in checkpoints:
+        if one.pinned is not None:
+            alike[one.pinned.summary["weights_digest"]].append(f"{one.repository}@{one.revision}")
+    twins = [" = ".join(names) for names in alike.values() if len(names) > 1]
+    if twins:
+        raise ValueError(
+            f"revisions with the same weights, byte for byte: {'; '.join(twins)}. A curve over "
+            "them would show a checkpoint twice; leave one out, or set allow_identical: true"
+        )

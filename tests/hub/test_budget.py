@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub.utils import WeakFileLock
 
 from hub import cache
-from hub.cache import Lease, download, snapshot
+from hub.cache import download, lease, snapshot
 from hub.repositories import resolve
 
 from .conftest import REPOSITORY, sharded
@@ -78,7 +78,7 @@ def test_configuration_and_tokenizer_stay(checkpoints):
 
 def test_what_is_held_is_not_evicted(checkpoints):
     first, second, third, _ = checkpoints
-    with Lease(REPOSITORY, first.commit):
+    with lease(REPOSITORY, first.commit):
         download_all(first)
         download_all(second)
         download_all(third)
@@ -91,19 +91,19 @@ def test_what_is_held_is_not_evicted(checkpoints):
 
 def test_room_is_waited_for_while_all_is_held(checkpoints, caplog):
     first, second, third, _ = checkpoints
-    leases = [Lease(REPOSITORY, found.commit) for found in (first, second)]
+    leases = [lease(REPOSITORY, found.commit) for found in (first, second)]
     download_all(first)
     download_all(second)
     waiting = threading.Thread(target=download_all, args=(third,))
     waiting.start()
     time.sleep(0.3)
     assert not has_weights(third)
-    leases[1].release()
+    leases[1].close()
     waiting.join(timeout=10)
     assert [has_weights(c) for c in checkpoints] == [True, False, True, False]
-    assert caplog.text.count("wait: of the disk budget of 250 kB other checkpoints use 200 kB") == 1
-    leases[0].release()
-    leases[0].release()
+    assert caplog.text.count("wait: other checkpoints in use are 200 kB; the disk budget is") == 1
+    leases[0].close()
+    leases[0].close()
 
 
 def test_a_lease_ends_with_its_process(checkpoints, start):
@@ -111,8 +111,8 @@ def test_a_lease_ends_with_its_process(checkpoints, start):
     download_all(first)
     code = f"""
 import sys, time
-from hub.cache import Lease
-lease = Lease({REPOSITORY!r}, {first.commit!r})
+from hub.cache import lease
+held = lease({REPOSITORY!r}, {first.commit!r})
 print("held", flush=True)
 time.sleep(60)
 """
@@ -126,7 +126,7 @@ time.sleep(60)
 
 def test_one_checkpoint_larger_than_the_budget_is_refused(hub, checkpoints):
     download_all(checkpoints[0], budget_bytes=SIZE + 10_000)
-    with pytest.raises(ValueError, match=r"are 100 kB, more than the disk budget of 50 kB holds"):
+    with pytest.raises(ValueError, match=r"are 100 kB, and at most 50 kB fit .* budget is 50 kB"):
         download_all(checkpoints[1], budget_bytes=50_000)
     assert has_weights(checkpoints[0])
 
@@ -188,7 +188,7 @@ def test_threads_that_share_a_budget_for_one_all_get_their_turn(checkpoints):
     seen = []
 
     def use(found):
-        with Lease(REPOSITORY, found.commit):
+        with lease(REPOSITORY, found.commit):
             folder = download_all(found, budget_bytes=budget)
             time.sleep(0.05)
             seen.append((folder / "model.safetensors").stat().st_size)

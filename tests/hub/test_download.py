@@ -177,7 +177,7 @@ def test_a_hub_that_is_not_there_is_given_up(found, start):
 
 def test_a_line_that_always_breaks_is_given_up(hub, found, impatient):
     hub.fault(WEIGHTS, cut_after=0, times=None)
-    with pytest.raises(ValueError, match=r"in part 3 times: .* out of reach \(RemoteProtocolErr"):
+    with pytest.raises(ValueError, match=r"in part 3 times \(the hub is out of reach \(RemotePro"):
         download_all(found)
     assert weights_on_disk(found) == partials() == []
 
@@ -201,10 +201,8 @@ def test_a_storm_of_refusals_is_waited_out(hub, found, impatient, status):
     assert [request.status for request in hub.requests].count(status) == 8
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
-def test_the_pause_that_the_hub_asks_for_is_kept(hub, found, impatient, form):
-    in_two = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
-    hub.fault(WEIGHTS, status=429, retry_after="1" if form == "seconds" else in_two)
+def test_the_pause_that_the_hub_requests_is_observed(hub, found, impatient):
+    hub.fault(WEIGHTS, status=429, retry_after="1")
     started_at = time.monotonic()
     download_all(found)
     assert time.monotonic() - started_at >= 0.9
@@ -249,7 +247,7 @@ def test_a_file_that_comes_damaged_once_is_healed(hub, found, name, damage):
 def test_a_file_that_always_comes_damaged_is_refused_and_nothing_kept(hub, found, damage):
     hub.fault(WEIGHTS, **damage, times=None)
     (weights,) = found.weights
-    with pytest.raises(ValueError, match=rf"model.safetensors of .* 3 times: .*{weights.sha256}"):
+    with pytest.raises(ValueError, match=rf"model.safetensors of .* 3 times .*{weights.sha256}"):
         download_all(found)
     assert weights_on_disk(found) == partials() == []
     assert not (cache.snapshot(REPOSITORY, found.commit) / WEIGHTS).exists()
@@ -318,7 +316,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_no_half_file(publish, small_disk)
 
 def test_a_disk_without_room_is_refused_before_anything_comes(hub, publish, small_disk):
     publish("step1", num_bytes=5_000_000)
-    with pytest.raises(ValueError, match=r"need 5 MB more, and .* has .* free and 0 bytes to evi"):
+    with pytest.raises(ValueError, match=r"are 5 MB, and at most 4.* MB fit into .* are free; "):
         download_all(resolve(REPOSITORY, "step1"))
     assert fetches(hub) == []
 
@@ -360,7 +358,7 @@ def test_offline_an_incomplete_cache_says_what_is_missing(found, start):
     _, said = start(child_code(found), HF_HUB_OFFLINE="1").communicate()
     message = said.strip().splitlines()[-1]
     assert message.startswith("ValueError: offline (HF_HUB_OFFLINE), and ")
-    assert f"lacks model.safetensors, tokenizer.json of {REPOSITORY} at {found.commit}" in message
+    assert f"lacks tokenizer.json, model.safetensors of {REPOSITORY} at {found.commit}" in message
 
 
 def test_a_listing_of_files_survives_json(found):

@@ -10,7 +10,6 @@ from hub.repositories import (
     Revision,
     choose,
     list_revisions,
-    refuse_twins,
     resolve,
     resolve_dataset,
 )
@@ -111,16 +110,6 @@ def test_a_configuration_that_is_not_json_is_refused(publish):
     publish("main", {**checkpoint(), "config.json": b"<html>"})
     with pytest.raises(ValueError, match=r"config.json .* is not JSON"):
         resolve(REPOSITORY, "main")
-
-
-def test_twins_are_found_before_any_weights_are_fetched(hub, publish):
-    for branch, seed in [("step1", 1), ("step2", 2), ("step3", 1)]:
-        publish(branch, seed=seed)
-    found = [resolve(REPOSITORY, branch) for branch in ("step1", "step2", "step3")]
-    with pytest.raises(ValueError, match=r"0924@step1 = allenai/OLMoE-1B-7B-0924@step3\. .*allow"):
-        refuse_twins(found)
-    refuse_twins(found[:2])
-    assert hub.sent("model.safetensors") == 0
 
 
 def test_the_tokenizers_digest_follows_the_tokenizer_alone(publish):

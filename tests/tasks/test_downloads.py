@@ -1,4 +1,4 @@
-"""Weights are brought for the steps that load a model, held until released, then evictable."""
+"""Weights are downloaded for the steps that load a model, held until released, then evictable."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from studies.sources import HubSource
 from studies.spec import Series
 from tasks.benchmarks import score_benchmarks
 from tasks.contamination import find_contamination
-from tasks.downloads import bring_inputs, num_in_flight, release_checkpoint
+from tasks.downloads import inputs_here, num_in_flight, release_checkpoint
 from tasks.hub import hub_checkpoints, hub_tokenizer, pin_revision
 from tasks.measures import measure_routing
 from tasks.pathways import measure_pathways
@@ -39,7 +39,7 @@ def weights(checkpoint):
     return sorted(path.name for path in checkpoint.path.glob("*.safetensors"))
 
 
-def test_only_steps_that_load_a_model_bring_weights():
+def test_only_steps_that_load_a_model_download_weights():
     loading = (extract_routing, tune_checkpoint, score_benchmarks, find_contamination)
     assert all(step.loads_model for step in loading)
     assert not any(step.loads_model for step in (measure_pathways, measure_routing))
@@ -48,14 +48,17 @@ def test_only_steps_that_load_a_model_bring_weights():
 def test_a_tokenizer_comes_without_weights(checkpoint):
     tokenizer = hub_tokenizer(checkpoint)
     inputs = {"tokenizer": tokenizer, "checkpoint": checkpoint, "other": 3}
-    bring_inputs(inputs, RUNTIME, weights=False)
+    with inputs_here(inputs, RUNTIME, weights=False):
+        pass
     assert (tokenizer.path / "tokenizer.json").is_file()
     assert weights(checkpoint) == []
 
 
 def test_weights_are_held_until_released(checkpoint):
-    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
-    bring_inputs({"last": checkpoint}, RUNTIME, weights=True)
+    with inputs_here({"checkpoint": checkpoint}, RUNTIME, weights=True):
+        pass
+    with inputs_here({"last": checkpoint}, RUNTIME, weights=True):
+        pass
     assert len(weights(checkpoint)) > 1, "the shards are here"
     assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(checkpoint)
@@ -64,14 +67,16 @@ def test_weights_are_held_until_released(checkpoint):
     assert weights(checkpoint) == []
 
 
-def test_a_step_that_fails_to_bring_leaves_the_lease_of_its_siblings(checkpoint):
-    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
+def test_a_step_whose_download_fails_leaves_the_lease_of_its_siblings(checkpoint):
+    with inputs_here({"checkpoint": checkpoint}, RUNTIME, weights=True):
+        pass
     (checkpoint.path / "model.safetensors.index.json").resolve().unlink()
     small = Runtime(workers=1, disk_budget=1000)
     for file in checkpoint.path.glob("*.safetensors"):
         file.resolve().unlink()
-    with pytest.raises(ValueError, match=r"raise runtime\.disk_budget"):
-        bring_inputs({"checkpoint": checkpoint}, small, weights=True)
+    refused = pytest.raises(ValueError, match=r"raise runtime\.disk_budget")
+    with refused, inputs_here({"checkpoint": checkpoint}, small, weights=True):
+        pass
     assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(checkpoint)
     assert cache.evict(checkpoint.path)
@@ -79,8 +84,10 @@ def test_a_step_that_fails_to_bring_leaves_the_lease_of_its_siblings(checkpoint)
 
 def test_two_series_hold_the_same_checkpoint_each_for_itself(checkpoint):
     other = checkpoint.model_copy(update={"series": "other"})
-    bring_inputs({"checkpoint": checkpoint}, RUNTIME, weights=True)
-    bring_inputs({"checkpoint": other}, RUNTIME, weights=True)
+    with inputs_here({"checkpoint": checkpoint}, RUNTIME, weights=True):
+        pass
+    with inputs_here({"checkpoint": other}, RUNTIME, weights=True):
+        pass
     release_checkpoint.fn(checkpoint)
     assert not cache.evict(checkpoint.path)
     release_checkpoint.fn(other)

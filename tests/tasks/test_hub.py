@@ -19,7 +19,7 @@ from tasks.hub import (
     hub_checkpoints,
     pin_data_set,
     pin_revision,
-    tell_moved,
+    warn_of_moved,
     without_skipped,
 )
 from tests.published import branch_name, publish_model
@@ -41,7 +41,7 @@ def series(**source):
     return Series(name="main", source=HubSource(repository=REPOSITORY, **source))
 
 
-def test_a_branch_that_moves_is_told_and_changes_nothing(hub, root, tmp_path, caplog):
+def test_a_branch_that_moves_is_reported_and_changes_nothing(hub, root, tmp_path, caplog):
     commits = publish_model(hub, tmp_path, REPOSITORY, (10, 20))
     source = HubSource(repository=REPOSITORY, steps=(10, 20))
     pins = pin(10, 20)
@@ -52,7 +52,7 @@ def test_a_branch_that_moves_is_told_and_changes_nothing(hub, root, tmp_path, ca
     assert now == {branch_name(10): new, branch_name(20): commits[branch_name(20)]}
     logging.getLogger("prefect.grokpath").propagate = True
     with caplog.at_level("WARNING"):
-        tell_moved(source, now, pins)
+        warn_of_moved(source, now, pins)
     assert f"has moved to {new}" in caplog.text
     assert branch_name(20) not in caplog.text
     found = hub_checkpoints(series(steps=(10, 20)), pin(10, 20), looking=False)
@@ -114,7 +114,7 @@ def test_a_branch_whose_files_are_not_there_yet_is_left_out_until_they_are(
     whole = tmp_path / REPOSITORY / branch_name(20)
     hub.add_revision("model", REPOSITORY, branch_name(30), {"config.json": b"{}"})
     with caplog.at_level("WARNING"):
-        assert list(choose_revisions(HubSource(repository=REPOSITORY))) == [
+        assert list(choose_revisions.fn(HubSource(repository=REPOSITORY))) == [
             branch_name(10),
             branch_name(20),
         ]
@@ -122,21 +122,21 @@ def test_a_branch_whose_files_are_not_there_yet_is_left_out_until_they_are(
     with pytest.raises(ValueError, match=r"neither model.safetensors"):
         pin(30)  # named by the study: an error
     hub.add_revision("model", REPOSITORY, branch_name(30), whole)
-    assert branch_name(30) in choose_revisions(HubSource(repository=REPOSITORY))
+    assert branch_name(30) in choose_revisions.fn(HubSource(repository=REPOSITORY))
 
 
 def test_what_is_resolved_already_is_not_asked_for_again(hub, root, tmp_path):
     publish_model(hub, tmp_path, REPOSITORY, (10, 20))
     pin(10, 20)
     before = len(hub.asked(branch_name(10)))
-    choose_revisions(HubSource(repository=REPOSITORY))
+    choose_revisions.fn(HubSource(repository=REPOSITORY))
     assert len(hub.asked(branch_name(10))) == before > 0
 
 
 def test_nothing_complete_is_nothing_yet(hub, root):
     hub.add_revision("model", REPOSITORY, branch_name(10), {"README.md": b"soon"})
     with pytest.raises(NothingYet):
-        choose_revisions(HubSource(repository=REPOSITORY))
+        choose_revisions.fn(HubSource(repository=REPOSITORY))
 
 
 def test_revisions_of_two_models_are_refused(hub, root, tmp_path):
