@@ -69,9 +69,9 @@ class Execution:
                 self._nodes.setdefault((node.step.name, node.label), node)
         weights.release_all()
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, name: str, of: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function as a Prefect task that is never cached."""
-        return task(function, name=name.partition(" ")[0], task_run_name=name)(*arguments)
+        return task(function, name=name, task_run_name=f"{name} {of}")(*arguments)
 
     def finish(self) -> None:
         """Wait for everything, so that a failure costs only what depends on it.
@@ -142,6 +142,11 @@ def executing() -> Iterator[Execution]:
         yield execution
 
 
+@task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
+def _release(checkpoint: Checkpoint) -> None:
+    release_checkpoint(checkpoint)
+
+
 class _Weights:
     """Which nodes read the weights of which checkpoint on a hub, and when these are released."""
 
@@ -181,7 +186,7 @@ class _Weights:
         if key not in self._released:
             readers = [self._futures[node.number] for node in self._readers[key]]
             over = [allow_failure(reader) for reader in readers]
-            self._released[key] = release_checkpoint.submit(checkpoint, wait_for=over)
+            self._released[key] = _release.submit(checkpoint, wait_for=over)
         return self._released[key]
 
 

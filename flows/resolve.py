@@ -44,7 +44,7 @@ class How(Protocol):
 
     looking: bool
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, name: str, of: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that looks at the world: in a run, as a Prefect task of that name."""
         ...
 
@@ -61,7 +61,7 @@ class Looking:
     def __init__(self) -> None:
         self.plan = Plan()
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, name: str, of: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function."""
         return function(*arguments)
 
@@ -255,7 +255,7 @@ def resolve_series(
 def _local(series: Series, how: How) -> tuple[ResolvedSeries, list[LeftOut]]:
     assert isinstance(series.source, LocalSource)
     checkpoints, left_out = how.call(
-        f"discover {series.name}", find_checkpoints, series.name, series.source, how.looking
+        "discover", series.name, find_checkpoints, series.name, series.source, how.looking
     )
     return ResolvedSeries(series, tuple(checkpoints), local_tokenizer(checkpoints)), left_out
 
@@ -285,7 +285,9 @@ def _on_hub(
 def _revisions(source: HubSource, how: How) -> dict[str, str | None]:
     """The revisions of a source; who only looks and has no hub takes a shipped model's grid."""
     try:
-        return find_revisions(source, looking=how.looking)
+        return how.call(
+            "choose revisions", f"of {source.repository}", find_revisions, source, how.looking
+        )
     except NothingYet:
         raise
     except ValueError:

@@ -1,10 +1,9 @@
 """Analysis: memorization, generalization, and whether the monitors track the scores."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +19,9 @@ from studies.settings import (
     SensitivitySpec,
 )
 from tasks.step import step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = ["domain", "benchmark", "document_id"]
 
@@ -138,6 +140,9 @@ def find_generalization(
     document has scores and no such step: its documents are neither right nor wrong. Costs about a
     second.
     """
+
+    import pandas as pd
+
     from metrics.generalization import generalization_steps
     from metrics.memorization import NEVER
     from store.schemas import write_rows
@@ -180,7 +185,7 @@ def find_generalization(
     }
 
 
-def _marked(contamination: Artifact, wide: pd.DataFrame) -> pd.DataFrame:
+def _marked(contamination: Artifact, wide: "pd.DataFrame") -> "pd.DataFrame":
     """Which of the scored documents look contaminated, and which of those are left out."""
     marked = pq.read_table(contamination.path / "contamination.parquet").to_pandas()
     found = marked.set_index(KEYS)[["marked", "removed"]].reindex(wide.index)
@@ -192,8 +197,11 @@ def _marked(contamination: Artifact, wide: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _by_place(tables: list[pd.DataFrame], column: str) -> pd.DataFrame:
+def _by_place(tables: "list[pd.DataFrame]", column: str) -> "pd.DataFrame":
     """One column of all checkpoints' documents, side by side."""
+
+    import pandas as pd
+
     columns = (table.set_index(KEYS)[column].rename(at) for at, table in enumerate(tables))
     return pd.concat(list(columns), axis=1)
 
@@ -212,7 +220,7 @@ def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
 
 
 def _clean_scores(
-    kept: pd.DataFrame, unmarked: pd.DataFrame, every: pd.DataFrame, steps: list[int]
+    kept: "pd.DataFrame", unmarked: "pd.DataFrame", every: "pd.DataFrame", steps: list[int]
 ) -> list[dict[str, Any]]:
     """Mean value of the kept documents, by checkpoint and benchmark."""
     groups = ["domain", "benchmark"]
@@ -260,6 +268,9 @@ def judge_monitors(
     tests), power, trend_fits, online, lead_lag and leaderboard, all tables of the warehouse as
     Parquet. Costs ten to twenty seconds for a nano series.
     """
+
+    import pandas as pd
+
     from metrics.leaderboard import leaderboard_rows
     from metrics.monitors import MONITORS, controls_of, judge, separations, with_moving_average
     from metrics.online import online_rows

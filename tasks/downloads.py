@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from prefect import task
-
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from studies.settings import Runtime
 from tasks import cluster
@@ -99,14 +97,9 @@ def num_in_flight(checkpoints: list[Checkpoint], runtime: Runtime) -> int:
     return max(1, int(runtime.disk_budget) // max(1, max(sizes)))
 
 
-@task(name="release", task_run_name="release {checkpoint.series} {checkpoint.revision}")
 def release_checkpoint(checkpoint: Checkpoint) -> None:
     """Admit a checkpoint's weights to eviction; deletes nothing itself."""
-    _release(checkpoint)
-
-
-def _release(checkpoint: Checkpoint) -> None:
-    with _lock:  # named from here only, as a task that travels takes along what it names
+    with _lock:
         lease = _leases.pop((checkpoint.series, str(checkpoint.digest)), None)
     if lease is not None:
         lease.close()

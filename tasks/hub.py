@@ -13,8 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from prefect import task
-
 from store import artifacts
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import Label, fingerprint
@@ -32,7 +30,7 @@ WIDE_GAP = 2.0  # times the median distance
 logger = logging.getLogger("prefect.grokpath")
 
 
-def find_revisions(source: HubSource, *, looking: bool) -> dict[str, str | None]:
+def find_revisions(source: HubSource, looking: bool) -> dict[str, str | None]:
     """Revisions of a source in order of step, each with the commit it points at now, if known.
 
     Those that the study lists need no request. A plan that cannot reach the hub knows the steps at
@@ -40,18 +38,15 @@ def find_revisions(source: HubSource, *, looking: bool) -> dict[str, str | None]
     """
     if source.revisions is not None:
         return dict.fromkeys(source.revisions)
-    if not looking:
-        return choose_revisions(source)
     try:
-        return choose_revisions.fn(source)
+        return choose_revisions(source)
     except ValueError as error:
-        if source.steps is None:
+        if not looking or source.steps is None:
             raise
         logger.warning("%s", error)
         return {f"{source.prefix}step{training_step}": None for training_step in source.steps}
 
 
-@task(name="choose revisions", task_run_name="choose revisions of {source.repository}")
 def choose_revisions(source: HubSource) -> dict[str, str | None]:
     """Choose among the branches that a repository has now; offline, those it had last time.
 

@@ -3,16 +3,18 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 
 from store.artifacts import Artifact
 from store.identity import Label
 from studies.settings import PairingSpec, Runtime
 from tasks.step import step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUPS = "groups"
 
@@ -91,7 +93,7 @@ def pair_groups_by_text(
 
 def _rows(
     domain: str,
-    known: tuple[pd.DataFrame, pd.DataFrame],
+    known: "tuple[pd.DataFrame, pd.DataFrame]",
     training: dict[int, Any],
     pairs: list[Any],
     why_not: str,
@@ -117,14 +119,14 @@ def _rows(
     return rows
 
 
-def _why(asked: pd.DataFrame) -> str:
+def _why(asked: "pd.DataFrame") -> str:
     """Why a training group can be left without a benchmark group."""
     if asked.empty:
         return "the benchmark's metric is a share per document, so none is generalized at a step"
     return "there are fewer benchmark groups"
 
 
-def _samples(probes: Artifact, memorization: Artifact) -> pd.DataFrame:
+def _samples(probes: Artifact, memorization: Artifact) -> "pd.DataFrame":
     texts = pq.read_table(
         probes.path / "probes.parquet", columns=["domain", "split", "sample_id", "text"]
     ).to_pandas()
@@ -133,23 +135,23 @@ def _samples(probes: Artifact, memorization: Artifact) -> pd.DataFrame:
     return joined.rename(columns={"memorization_step": "group", "sample_id": "id"})
 
 
-def _documents(generalization: Artifact, contamination: Artifact) -> pd.DataFrame:
+def _documents(generalization: Artifact, contamination: Artifact) -> "pd.DataFrame":
     texts = pq.read_table(contamination.path / "documents.parquet").to_pandas()
     steps = pq.read_table(generalization.path / "generalization.parquet").to_pandas()
     joined = texts.merge(steps, on=["domain", "benchmark", "document_id"])
     return joined.rename(columns={"generalization_step": "group", "document_id": "id"})
 
 
-def _large(frame: pd.DataFrame, pairing: PairingSpec) -> pd.DataFrame:
+def _large(frame: "pd.DataFrame", pairing: PairingSpec) -> "pd.DataFrame":
     """What belongs to a group that is large enough; never memorized or generalized is no group."""
     grouped = frame.dropna(subset=["group"])
     sizes = grouped["group"].map(grouped["group"].value_counts())
     return grouped[sizes >= pairing.min_group_size].astype({"group": np.int64})
 
 
-def _write_groups(frame: pd.DataFrame, kind: str, folder: Path) -> None:
+def _write_groups(frame: "pd.DataFrame", kind: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    names = frame["group"].map(lambda step: "never" if pd.isna(step) else str(int(step)))
+    names = frame["group"].map(lambda step: "never" if np.isnan(step) else str(int(step)))
     for name, members in frame.groupby(names):
         lines = (
             json.dumps({"id": int(one), "text": text}, ensure_ascii=False)

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.bound import BoundTerms
 from store.artifacts import Artifact, Checkpoint
 from store.identity import Label
 from store.tensors import load_kernel, load_routing
@@ -16,6 +15,9 @@ from studies.settings import BoundSpec, MemorizationSpec, PathwaysSpec, Runtime
 from tasks.routing import ROUTER_WEIGHTS
 from tasks.step import step
 from tasks.workers import report
+
+if TYPE_CHECKING:
+    from metrics.bound import BoundTerms
 
 SHORT = {
     "pathway_distance": "pathway distance",

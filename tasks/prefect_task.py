@@ -61,16 +61,20 @@ def submit(step: Step, inputs: dict[str, Any], after: Sequence[Any] = ()) -> Pre
 
     So are those in `after`, whether they succeed or fail.
     """
-    storing = task_of(step).with_options(
+    waits = [allow_failure(future) for future in after]
+    return task_of(step).submit(**inputs, wait_for=waits)
+
+
+def task_of(step: Step) -> Task[..., Artifact]:
+    """The Prefect task of a step, with the artifacts' root of this process."""
+    return _task(step).with_options(
         cache_policy=FingerprintPolicy(step=step, root=str(artifacts.root())),
         result_storage=artifacts.artifacts_root(),
     )
-    return storing.submit(**inputs, wait_for=[allow_failure(future) for future in after])
 
 
 @cache
-def task_of(step: Step) -> Task[..., Artifact]:
-    """The Prefect task of a step."""
+def _task(step: Step) -> Task[..., Artifact]:
     _quiet.add(step.name)
     return task(
         _visible(step),

@@ -1,18 +1,21 @@
 """Sensitivity: the same relations under other settings."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 
-from metrics.sensitivity import Trial
 from store.artifacts import Artifact
 from store.tensors import load_losses, load_routing
 from studies.settings import AnalysisSpec, PathwaysSpec, Runtime, SensitivitySpec
 from tasks.step import step
 from tasks.workers import report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from metrics.sensitivity import Trial
 
 PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 
@@ -91,7 +94,9 @@ def try_settings(
     return {"num_rows": len(rows)}
 
 
-def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> pd.DataFrame:
+def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> "pd.DataFrame":
+    import pandas as pd
+
     parts = [
         pq.read_table(artifact.path / f"{name}.parquet").to_pandas().assign(step=training_step)
         for training_step, artifact in zip(steps, artifacts, strict=True)
@@ -99,8 +104,11 @@ def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 
-def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> dict[int, pd.Series]:
+def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> "dict[int, pd.Series]":
     """Accuracy by step under each other rank, over the documents that the study's own counts."""
+
+    import pandas as pd
+
     if not one["ablation"]:
         return {}
     found = pq.read_table(one["contamination"].path / "contamination.parquet").to_pandas()
@@ -120,16 +128,20 @@ def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> dict[int, pd.S
 def _memorization_trials(
     one: dict[str, Any],
     domain: str,
-    accuracy: pd.Series,
+    accuracy: "pd.Series",
     pathways: PathwaysSpec,
     sensitivity: SensitivitySpec,
-) -> list[Trial]:
+) -> "list[Trial]":
     """Distance over the samples that are memorized before the end, under other definitions.
 
     What the appendix of the paper varies (App. E.3) is which samples count; the distance is then
     taken over those at every checkpoint.
     """
+
+    import pandas as pd
+
     from metrics.memorization import NEVER, memorization_steps
+    from metrics.sensitivity import Trial
 
     if len(one["steps"]) < 2:
         return []
@@ -166,8 +178,11 @@ def _distances_within(
     subsets: list[np.ndarray],
     pathways: PathwaysSpec,
     sensitivity: SensitivitySpec,
-) -> dict[bytes, pd.Series]:
+) -> "dict[bytes, pd.Series]":
     """Mean pathway distance by step within subsets of samples; one checkpoint in memory at once."""
+
+    import pandas as pd
+
     from metrics.distances import mean_pairwise_distance
     from metrics.pathways import pathways_in_unit
 

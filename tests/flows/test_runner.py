@@ -10,13 +10,14 @@ from prefect import allow_failure, flow, task
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.execution import _release
 from flows.failures import raise_failures
 from flows.runner import task_runner
 from store import artifacts
 from store.artifacts import Checkpoint
 from tasks import cluster
 from tasks.checkpoints import make_corpus
-from tasks.downloads import release_checkpoint
+from tasks.prefect_task import task_of
 
 
 @pytest.fixture
@@ -68,12 +69,12 @@ def test_nonsense_is_one_message(asked, variables, message):
 
 def test_tasks_travel_by_name(root):
     assert cloudpickle.loads(cloudpickle.dumps(make_corpus)) is make_corpus
-    travelled = cloudpickle.loads(cloudpickle.dumps(make_corpus.task))
+    travelled = cloudpickle.loads(cloudpickle.dumps(task_of(make_corpus)))
     assert travelled.cache_policy.step is make_corpus
     checkpoint = Checkpoint(
         series="main", step=1, tokens_seen=None, revision="step1", digest="a", location="x"
     )
-    cloudpickle.loads(cloudpickle.dumps(release_checkpoint)).fn(checkpoint)
+    cloudpickle.loads(cloudpickle.dumps(_release)).fn(checkpoint)
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,8 @@ def test_weights_are_held_until_released(checkpoint):
         pass
     assert len(weights(checkpoint)) > 1, "the shards are here"
     assert not cache.evict(checkpoint.path)
-    release_checkpoint.fn(checkpoint)
-    release_checkpoint.fn(checkpoint)
+    release_checkpoint(checkpoint)
+    release_checkpoint(checkpoint)
     assert cache.evict(checkpoint.path)
     assert weights(checkpoint) == []
 
@@ -78,7 +78,7 @@ def test_a_step_whose_download_fails_leaves_the_lease_of_its_siblings(checkpoint
     with refused, inputs_here({"checkpoint": checkpoint}, small, weights=True):
         pass
     assert not cache.evict(checkpoint.path)
-    release_checkpoint.fn(checkpoint)
+    release_checkpoint(checkpoint)
     assert cache.evict(checkpoint.path)
 
 
@@ -88,9 +88,9 @@ def test_two_series_hold_the_same_checkpoint_each_for_itself(checkpoint):
         pass
     with inputs_here({"checkpoint": other}, RUNTIME, weights=True):
         pass
-    release_checkpoint.fn(checkpoint)
+    release_checkpoint(checkpoint)
     assert not cache.evict(checkpoint.path)
-    release_checkpoint.fn(other)
+    release_checkpoint(other)
     assert cache.evict(checkpoint.path)
 
 

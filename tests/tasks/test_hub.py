@@ -114,7 +114,7 @@ def test_a_branch_whose_files_are_not_there_yet_is_left_out_until_they_are(
     whole = tmp_path / REPOSITORY / branch_name(20)
     hub.add_revision("model", REPOSITORY, branch_name(30), {"config.json": b"{}"})
     with caplog.at_level("WARNING"):
-        assert list(choose_revisions.fn(HubSource(repository=REPOSITORY))) == [
+        assert list(choose_revisions(HubSource(repository=REPOSITORY))) == [
             branch_name(10),
             branch_name(20),
         ]
@@ -122,21 +122,21 @@ def test_a_branch_whose_files_are_not_there_yet_is_left_out_until_they_are(
     with pytest.raises(ValueError, match=r"neither model.safetensors"):
         pin(30)  # named by the study: an error
     hub.add_revision("model", REPOSITORY, branch_name(30), whole)
-    assert branch_name(30) in choose_revisions.fn(HubSource(repository=REPOSITORY))
+    assert branch_name(30) in choose_revisions(HubSource(repository=REPOSITORY))
 
 
 def test_what_is_resolved_already_is_not_asked_for_again(hub, root, tmp_path):
     publish_model(hub, tmp_path, REPOSITORY, (10, 20))
     pin(10, 20)
     before = len(hub.asked(branch_name(10)))
-    choose_revisions.fn(HubSource(repository=REPOSITORY))
+    choose_revisions(HubSource(repository=REPOSITORY))
     assert len(hub.asked(branch_name(10))) == before > 0
 
 
 def test_nothing_complete_is_nothing_yet(hub, root):
     hub.add_revision("model", REPOSITORY, branch_name(10), {"README.md": b"soon"})
     with pytest.raises(NothingYet):
-        choose_revisions.fn(HubSource(repository=REPOSITORY))
+        choose_revisions(HubSource(repository=REPOSITORY))
 
 
 def test_revisions_of_two_models_are_refused(hub, root, tmp_path):
