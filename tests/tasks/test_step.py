@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from contextvars import copy_context
 
 import pytest
 from prefect import flow
@@ -112,7 +113,11 @@ def test_a_root_that_was_moved_is_reused(bodies, root, monkeypatch):
 
 
 def test_two_runs_at_once_make_it_once(bodies):
-    threads = [threading.Thread(target=two_steps, args=(SPEC, RUNTIME)) for _ in range(2)]
+    # A thread begins without Prefect's settings: it would start a server of its own.
+    threads = [
+        threading.Thread(target=copy_context().run, args=(two_steps, SPEC, RUNTIME))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
