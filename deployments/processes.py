@@ -1,146 +1,150 @@
-"""Honcho's process manager, with what it leaves open: log files, and an end that is always an end.
+"""Processes that live and end together, and none of which outlives `grokpath up`.
 
-Honcho prints the lines of all processes with a prefix, and ends all when one ends. Added here: a
-log file per process, the last lines of the one that ended by itself, SIGHUP, and no process of
-Honcho's own that outlives a killed manager.
+`grokpath up` is two processes: one in the terminal that waits, and a child that starts everything.
+The child notices by a pipe when the first is gone, however it was ended, and both adopt orphans
+(Linux), so that whichever is left finds every process that was started below them, and ends it.
 """
 
-import logging
+import ctypes
+import math
 import os
 import signal
+import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable
-from logging.handlers import RotatingFileHandler
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import Thread
-from types import FrameType
 
-from honcho import manager as honcho
-from honcho.printer import Message, Printer
-from rich.console import Console
+import psutil
 
-from deployments.guard import GRACE_SECONDS, ORDER_SECONDS, die_with_parent
-
-LOG_BYTES, NUM_OLD_LOGS = 10_000_000, 3
-NUM_LAST_LINES = 15
-
-# So many seconds after it ended them Honcho kills its processes; guards do that themselves.
-honcho.KILL_WAIT = ORDER_SECONDS + 2 * GRACE_SECONDS
+CHECKOUT = Path(__file__).parents[1]
+LOG_BYTES, NUM_LAST_LINES = 10_000_000, 15
+GRACE_SECONDS = 6.0
+"""So long a process may take to end by itself."""
+NOTE_SECONDS = 0.5
+"""So long a worker may take to report that its flow runs have ended."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SUBREAPER = 36
 
 
-class LoggingPrinter(Printer):
-    """Prints lines, and writes them to a file per process."""
+class Stopped(BaseException):
+    """A signal, or the end of the process in the terminal."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(sys.stdout)
-        self._folder = folder
-        self._logs: dict[str, logging.Handler] = {}
-        self._last: dict[str, deque[str]] = {}
 
-    def write(self, message: Message) -> None:
-        """Print and write to the file."""
-        super().write(message)
-        data = message.data
-        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
-        for line in text.splitlines():
-            self._last.setdefault(message.name, deque(maxlen=NUM_LAST_LINES)).append(line)
-            record = logging.makeLogRecord({"msg": "%s", "args": (line,), "name": message.name})
-            self._log(message.name).emit(record)
+def in_child(body: Callable[[], int]) -> int:
+    """Run a body in a child that SIGTERM stops; returns its exit code once nothing is left."""
+    _adopt_orphans()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.setsid()  # Ctrl-C is for the parent alone
+        _adopt_orphans()
+        signal.signal(signal.SIGTERM, _raise_stopped)
+        threading.Thread(target=_stop_at_end_of, args=(reading,), daemon=True).start()
+        code = 1
+        try:
+            code = body()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(reading)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os.kill(child, signal.SIGTERM))
+    _, status = os.waitpid(child, 0)
+    os.close(writing)
+    _end(psutil.Process().children(recursive=True), seconds=0)
+    return max(1, -code) if (code := os.waitstatus_to_exitcode(status)) else 0
 
-    def last(self, name: str) -> str:
-        """The last lines of a process."""
-        return "\n".join(self._last.get(name, ()))
 
-    def _log(self, name: str) -> logging.Handler:
-        if name not in self._logs:
-            handler = RotatingFileHandler(
-                self._folder / f"{name}.log", maxBytes=LOG_BYTES, backupCount=NUM_OLD_LOGS
+class Processes:
+    """Processes with a log file each, and one end."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, psutil.Popen] = {}
+
+    def start(self, name: str, words: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start a module of Python's, in a session of its own."""
+        log = self._log(name)
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".old.log"))
+        with log.open("ab") as file:
+            self._running[name] = psutil.Popen(
+                [sys.executable, "-m", *words],
+                cwd=CHECKOUT,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-            self._logs[name] = handler
-        return self._logs[name]
 
-
-class Processes(honcho.Manager):
-    """Processes that live and end together."""
-
-    def __init__(self, logs: Path, out: Console) -> None:
-        self._logs = LoggingPrinter(logs)
-        super().__init__(self._logs)
-        self._out = out
-        self._stop_requested = False
-        self._failure: str | None = None
-        self._once_started: Callable[[], None] | None = None
-
-    def announce(self, text: str) -> None:
-        """Print something of our own, unless they are stopping."""
-        if not self._terminating:
-            self._out.print(text, markup=False, soft_wrap=True)
-
-    def run(self, once_started: Callable[[], None]) -> None:
-        """Until a signal comes (returns) or one of them ends by itself (raises).
-
-        Parameters
-        ----------
-        once_started
-            Called in a thread when the processes were started; what it raises ends all of them.
+    def wait(self, until: Callable[[], bool], otherwise: str, seconds: float = math.inf) -> None:
+        """Wait until something is true.
 
         Raises
         ------
         RuntimeError
-            Naming the one that ended, with its last lines.
+            When one of the processes ends before, with its last lines, or the time is over.
         """
-        self._once_started = once_started
-        os.register_at_fork(after_in_child=die_with_parent)
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-        try:
-            self.loop()
-        except BaseException as error:
-            # Honcho's processes would be waited for by Python's exit, and they for this process.
-            self._out.print(f"failed: {error!r}", markup=False, soft_wrap=True)
-            os._exit(1)
-        if self._failure is not None:
-            raise RuntimeError(self._failure)
+        deadline = time.monotonic() + seconds
+        while not until():
+            for name, process in self._running.items():
+                if (code := process.poll()) is not None:
+                    lines = self._log(name).read_text(errors="replace").splitlines()
+                    last = "\n".join(lines[-NUM_LAST_LINES:])
+                    raise RuntimeError(
+                        f"{name} ended by itself (exit code {code}); its last lines:\n{last}"
+                    )
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{otherwise} after {seconds:.0f} seconds")
+            time.sleep(0.2)
 
-    def terminate(self) -> None:
-        """Stop all."""
-        if any(p.get("pid") is None for p in self._processes.values()):
-            os._exit(0)  # requested while they start: the guards see this process end
-        super().terminate()
+    def stop(self) -> None:
+        """End all: first the flow runs, as their workers report how they ended, servers last."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        workers = [p for name, p in self._running.items() if name not in ("prefect", "mlflow")]
+        runs: list[psutil.Process] = []
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                runs += worker.children()
+        if runs:
+            _end(runs)
+            time.sleep(NOTE_SECONDS)
+        _end(workers)
+        _end(list(self._running.values()))
+        _end(psutil.Process().children(recursive=True), seconds=0)
 
-    def _start(self) -> None:
-        super()._start()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-        Thread(target=self._follow_start, daemon=True).start()
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._stop_requested:
-            self._stop_requested = True
-            self._system_print("stopping\n")
-            self.terminate()
 
-    def _follow_start(self) -> None:
-        assert self._once_started is not None
-        try:
-            self._once_started()
-        except Exception as error:
-            if not self._terminating:
-                self._failure = str(error)
-                self.terminate()
+def _end(processes: Sequence[psutil.Process], seconds: float = GRACE_SECONDS) -> None:
+    """Ask processes to end, and kill those that did not in time."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate() if seconds else process.kill()
+    for process in psutil.wait_procs(processes, timeout=seconds or GRACE_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
-    def _any_stopped(self) -> bool:
-        stopped = [name for name, p in self._processes.items() if "returncode" in p]
-        if stopped and not self._terminating and self._failure is None:
-            name = stopped[0]
-            self._failure = (
-                f"{name} ended by itself (exit code {self._processes[name]['returncode']}); "
-                f"its last lines:\n{self._logs.last(name)}"
-            )
-        return bool(stopped)
 
-    def _system_print(self, data: str) -> None:
-        self._printer.write(
-            Message("line", data, self._clock.now(), honcho.SYSTEM_PRINTER_NAME, None)
-        )
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def _raise_stopped(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise Stopped
+
+
+def _stop_at_end_of(pipe: int) -> None:
+    os.read(pipe, 1)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -63,7 +63,7 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
         when something could not start or ended by itself.
         """
         with friendly():
-            from deployments.environment import Options
+            from deployments.settings import Options
             from deployments.up import up as start
             from store import artifacts
             from tasks.devices import cards
@@ -81,7 +81,8 @@ def add_operating_commands(app: typer.Typer, out: Console, friendly: Any) -> Non
                 num_cards=len(cards()),
                 database_url=database_url,
             )
-            start(options, out)
+            if code := start(options, out):
+                raise typer.Exit(code)
 
 
 def _check_database(database_url: str | None) -> None:

@@ -25,7 +25,7 @@ DOORS = {
     "duckdb": {"store/warehouse.py"},
     "mlflow": {
         *(f"store/{name}.py" for name in ("tracking", "telling", "unreachable")),
-        "deployments/mlflow_server.py",
+        "deployments/services.py",
     },
     "lm_eval": {
         f"evals/{name}.py"

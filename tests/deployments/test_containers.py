@@ -16,8 +16,8 @@ import yaml
 from prefect.client.schemas.objects import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-from deployments import in_container
-from deployments.answers import answer
+from deployments import services
+from tests.operated import status
 from tests.servers import CHECKOUT, environment, free_port, running, wait_for
 
 HERE = CHECKOUT / "deployments"
@@ -136,8 +136,8 @@ def test_prefect_starts_answers_its_check_and_wants_the_password(tmp_path):
     with running(command("prefect"), env, log) as process:
         wait_for(f"{url}/api/health", process, log)
         assert is_healthy("prefect", env, port).returncode == 0
-        assert answer(f"{url}/api/admin/version", SET["GROKPATH_AUTH"])
-        assert not answer(f"{url}/api/admin/version", "ann:wrong")
+        assert status(f"{url}/api/admin/version", SET["GROKPATH_AUTH"]) == 200
+        assert status(f"{url}/api/admin/version", "ann:wrong") == 401
     assert PASSWORD not in log.read_text()
 
 
@@ -163,8 +163,8 @@ def test_mlflow_starts_answers_its_check_and_wants_the_password(tmp_path):
     with running(command("mlflow"), env, log) as process:
         wait_for(f"{url}/health", process, log)
         assert is_healthy("mlflow", env, port).returncode == 0
-        assert answer(experiments, SET["GROKPATH_AUTH"])
-        assert not answer(experiments, "ann:wrong")
+        assert status(experiments, SET["GROKPATH_AUTH"]) == 200
+        assert status(experiments, "ann:wrong") == 401
     assert PASSWORD not in log.read_text()
 
 
@@ -183,7 +183,7 @@ def test_no_service_starts_without_a_good_password(auth):
 def test_services_become_commands_that_exist(monkeypatch):
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", SET["GROKPATH_AUTH"])
     for words in (["worker", "cpu"], ["register", "--cards", "2"]):
-        module, client = in_container.service(words)
+        module, client = services.service(words)
         assert client["MLFLOW_TRACKING_PASSWORD"] == PASSWORD
         done = subprocess.run(
             [sys.executable, "-m", *module, "--help"],
@@ -194,7 +194,7 @@ def test_services_become_commands_that_exist(monkeypatch):
         )
         assert done.returncode == 0, done.stderr
     with pytest.raises(ValueError, match="no service 'postgres'; expected prefect, mlflow"):
-        in_container.service(["postgres"])
+        services.service(["postgres"])
 
 
 # ---------------------------------------------------------------- Kubernetes

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from deployments.postgres import DATABASES, address_of, create_databases, server_at
+from deployments.settings import DATABASES, address_of, create_databases, server_at
 from tests.operated import up_at, wait_until_gone
 from tests.throwaway_postgres import PASSWORD, execute
 

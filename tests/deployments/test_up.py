@@ -142,7 +142,7 @@ def test_runs_beat_often_enough_not_to_be_taken_for_dead(first_import, tmp_path)
 
 
 def test_foreign_names_and_pages_are_refused_without_a_password_too(first):
-    assert status(f"{first.prefect}/api/health", host="evil.example") == 403
+    assert status(f"{first.prefect}/api/health", host="evil.example") == 400
     assert status(f"{first.prefect}/api/flows/filter", body=b"{}", origin="http://a.example") == 403
     assert status(f"{first.prefect}/api/flows/filter", body=b"{}", origin=first.prefect) == 200
     assert status(first.mlflow, host="evil.example") == 403
@@ -197,7 +197,7 @@ def test_killed_and_started_again_it_keeps_what_was_changed_and_ends_on_ctrl_c(r
     assert (root / "logs" / "cpu.log").read_text()
 
 
-def test_when_a_server_dies_the_rest_is_ended_and_its_last_lines_are_told(tmp_path):
+def test_when_a_server_dies_the_rest_is_ended_and_its_last_lines_are_shown(tmp_path):
     root, log = tmp_path / "data", tmp_path / "log"
     command = [sys.executable, "-m", "flows.cli", "--root", str(root), "up", "--no-workers"]
     command += ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
@@ -205,7 +205,7 @@ def test_when_a_server_dies_the_rest_is_ended_and_its_last_lines_are_told(tmp_pa
     root.mkdir()
     (root / "prefect.db").write_text("this is no database, and long enough to be read as one" * 50)
     with running(command, environment(tmp_path / "home"), log) as process:
-        until(lambda: "prefect started" in log.read_text() and "mlflow started" in log.read_text())
+        until((root / "logs" / "mlflow.log").exists)
         mother = psutil.Process(process.pid)
         family = [mother, *mother.children(recursive=True)]
         assert process.wait(120) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.postgres import DATABASES, create_databases, server_at
+from deployments.settings import DATABASES, create_databases, server_at
 from store import artifacts
 from tests.servers import CHECKOUT
 from tests.throwaway_postgres import execute

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deployments import safety
+from deployments import settings
 from tests.operated import status, up_at
 from tests.servers import CHECKOUT, environment
 
@@ -17,26 +17,26 @@ KNOWN = f"lab:{PASSWORD}"
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.7", "2001:db8::1"])
 def test_others_can_reach_it_only_with_a_password(host):
     with pytest.raises(ValueError, match="PREFECT_SERVER_API_AUTH_STRING is not set"):
-        safety.credentials(host, {})
-    assert safety.credentials(host, {safety.AUTH: KNOWN}).mlflow == KNOWN
+        settings.credentials(host, {})
+    assert settings.credentials(host, {settings.AUTH: KNOWN}).mlflow == KNOWN
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost"])
 def test_this_machine_alone_needs_none(host):
-    assert safety.credentials(host, {}) is None
-    assert safety.credentials(host, {safety.AUTH: KNOWN}).prefect == KNOWN
+    assert settings.credentials(host, {}) is None
+    assert settings.credentials(host, {settings.AUTH: KNOWN}).prefect == KNOWN
 
 
 def test_a_name_that_also_means_another_machine_is_not_this_one(monkeypatch):
     both = [(2, 1, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.7")]
-    monkeypatch.setattr(safety.socket, "getaddrinfo", lambda *_, **__: both)
-    assert not safety.is_loopback("mixed.example")
+    monkeypatch.setattr(settings.socket, "getaddrinfo", lambda *_, **__: both)
+    assert not settings.is_loopback("mixed.example")
 
 
 @pytest.mark.parametrize("host", ["", "  "])
 def test_an_empty_host_would_be_every_address(host):
     with pytest.raises(ValueError, match="the host is empty"):
-        safety.address(host)
+        settings.address(host)
 
 
 @pytest.mark.parametrize(
@@ -45,32 +45,36 @@ def test_an_empty_host_would_be_every_address(host):
 )
 def test_a_password_easy_to_guess_is_refused_and_not_shown(weak):
     with pytest.raises(ValueError, match="too easy to guess") as error:
-        safety.credentials("0.0.0.0", {safety.AUTH: weak})
+        settings.credentials("0.0.0.0", {settings.AUTH: weak})
     assert weak.partition(":")[2] not in str(error.value)
 
 
 @pytest.mark.parametrize("auth", ["no-colon", ":f3a91c07d2be4468", "lab:"])
 def test_what_is_no_user_and_password_is_refused(auth):
     with pytest.raises(ValueError, match="user:password"):
-        safety.credentials("127.0.0.1", {safety.AUTH: auth})
+        settings.credentials("127.0.0.1", {settings.AUTH: auth})
 
 
 def test_a_weak_password_of_mlflow_alone_is_refused():
-    with pytest.raises(ValueError, match=safety.MLFLOW_PASSWORD):
-        safety.credentials("0.0.0.0", {safety.AUTH: KNOWN, safety.MLFLOW_PASSWORD: "mlflow"})
+    with pytest.raises(ValueError, match=settings.MLFLOW_PASSWORD):
+        settings.credentials("0.0.0.0", {settings.AUTH: KNOWN, settings.MLFLOW_PASSWORD: "mlflow"})
 
 
 def test_mlflow_may_have_a_user_of_its_own():
-    env = {safety.AUTH: KNOWN, safety.MLFLOW_USER: "ana", safety.MLFLOW_PASSWORD: PASSWORD[::-1]}
-    assert safety.credentials("0.0.0.0", env).mlflow == f"ana:{PASSWORD[::-1]}"
+    env = {
+        settings.AUTH: KNOWN,
+        settings.MLFLOW_USER: "ana",
+        settings.MLFLOW_PASSWORD: PASSWORD[::-1],
+    }
+    assert settings.credentials("0.0.0.0", env).mlflow == f"ana:{PASSWORD[::-1]}"
 
 
-def test_a_secret_is_made_once_and_only_ours_to_read(tmp_path):
+def test_a_secret_is_chosen_once_and_only_ours_to_read(tmp_path):
     file = tmp_path / "new" / "secret"
-    first = safety.kept_secret(file)
+    first = settings.lasting_secret(file)
     assert len(first) == 64
     assert file.stat().st_mode & 0o777 == 0o600
-    assert safety.kept_secret(file) == first
+    assert settings.lasting_secret(file) == first
 
 
 def test_the_command_refuses_and_starts_nothing(tmp_path):
@@ -120,7 +124,7 @@ def test_mlflow_wants_the_password(guarded, path):
 
 def test_foreign_names_and_pages_are_refused_whatever_they_know(guarded):
     prefect, mlflow = f"{guarded.prefect}/api/version", f"{guarded.mlflow}/"
-    assert status(prefect, KNOWN, host="evil.example") == 403
+    assert status(prefect, KNOWN, host="evil.example") == 400
     assert status(mlflow, KNOWN, host="evil.example") == 403
     assert status(prefect, KNOWN, origin="http://evil.example") == 403
     search = f"{guarded.mlflow}/api/2.0/mlflow/experiments/search"
