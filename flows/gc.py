@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.console import app, friendly, out, quiet_prefect
+
 if TYPE_CHECKING:
     from tasks.gc import Findings, Removable
 
@@ -16,59 +18,56 @@ OLDER_THAN_DAYS = 14.0
 SECONDS_PER_DAY, SECONDS_PER_HOUR = 86_400, 3_600
 
 
-def add_gc_command(app: typer.Typer, out: Console, friendly: Any, quiet: Any) -> None:
-    """Add the command to the command line; errors are reported as there."""
+@app.command()
+def gc(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            help="Studies that stay, by file or name; artifacts of all others may be deleted. "
+            "Without any, every study with results in the root stays.",
+        ),
+    ] = None,
+    older_than: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="DAYS", help="Only what was not computed or reused for so long."
+        ),
+    ] = OLDER_THAN_DAYS,
+    paths: Annotated[bool, typer.Option("--paths", help="List every single path.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List only; never ask, never delete.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """List artifacts that no study refers to, and delete them once that is confirmed.
 
-    @app.command()
-    def gc(
-        studies: Annotated[
-            list[str] | None,
-            typer.Argument(
-                metavar="[STUDY]...",
-                help="Studies that stay, by file or name; artifacts of all others may be deleted. "
-                "Without any, every study with results in the root stays.",
-            ),
-        ] = None,
-        older_than: Annotated[
-            float,
-            typer.Option(
-                min=0, metavar="DAYS", help="Only what was not computed or reused for so long."
-            ),
-        ] = OLDER_THAN_DAYS,
-        paths: Annotated[bool, typer.Option("--paths", help="List every single path.")] = False,
-        dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="List only; never ask, never delete.")
-        ] = False,
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
-    ) -> None:
-        """List artifacts that no study refers to, and delete them once that is confirmed.
+    A study refers to everything that its results were computed from; one that is named, also
+    to what `grokpath plan` would reuse. What was computed or reused in the last days stays in
+    any case, and so does everything while a run is in progress. Drafts and half-deleted
+    folders of killed processes go as well. The hub cache has a budget of its own.
 
-        A study refers to everything that its results were computed from; one that is named, also
-        to what `grokpath plan` would reuse. What was computed or reused in the last days stays in
-        any case, and so does everything while a run is in progress. Drafts and half-deleted
-        folders of killed processes go as well. The hub cache has a budget of its own.
+    In a terminal you are asked; elsewhere nothing goes without `--yes`.
 
-        In a terminal you are asked; elsewhere nothing goes without `--yes`.
+    Example: `grokpath gc`, `grokpath gc mine.yaml nano --older-than 30 --yes`
+    """
+    with friendly():
+        from tasks.gc import collect, look
 
-        Example: `grokpath gc`, `grokpath gc mine.yaml nano --older-than 30 --yes`
-        """
-        with friendly():
-            from tasks.gc import collect, look
-
-            quiet(False)
-            named = [_planned(study) for study in studies or ()]
-            shown = look(named, older_than)
-            _print_findings(out, shown, older_than, paths)
-            if dry_run or not (shown.unused or shown.remains):
+        quiet_prefect(False)
+        named = [_planned(study) for study in studies or ()]
+        shown = look(named, older_than)
+        _print_findings(out, shown, older_than, paths)
+        if dry_run or not (shown.unused or shown.remains):
+            return
+        if not yes:
+            if not sys.stdin.isatty():
+                out.print("nothing was deleted; `--yes` deletes what is listed")
                 return
-            if not yes:
-                if not sys.stdin.isatty():
-                    out.print("nothing was deleted; `--yes` deletes what is listed")
-                    return
-                if not typer.confirm("Delete them?"):
-                    out.print("nothing was deleted")
-                    return
-            out.print(f"{_size(collect(shown, named, older_than))} are free now")
+            if not typer.confirm("Delete them?"):
+                out.print("nothing was deleted")
+                return
+        out.print(f"{_size(collect(shown, named, older_than))} are free now")
 
 
 def _planned(study: str) -> Any:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.console import app, friendly, load, out, print_stopping, quiet_prefect
+
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -25,60 +27,55 @@ def seconds(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def add_watch_command(
-    app: typer.Typer, out: Console, friendly: Any, quiet: Any, load: Any, say_stopping: Any
+@app.command()
+def watch(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Study file, or the name of one that ships.")
+    ],
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--overlay", help="YAML file that changes a few fields of the study; repeatable."
+        ),
+    ] = None,
+    every: Annotated[
+        Any,
+        typer.Option(
+            parser=seconds, metavar="TIME", help="Time between two looks, such as 30s, 5m."
+        ),
+    ] = "5m",
+    once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")
+    ] = False,
 ) -> None:
-    """Add the command to the command line; errors are told as there."""
+    """Measure the checkpoints that a training run writes, as they come; Ctrl-C ends it.
 
-    @app.command()
-    def watch(
-        study: Annotated[
-            str, typer.Argument(metavar="STUDY", help="Study file, or the name of one that ships.")
-        ],
-        overlay: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--overlay", help="YAML file that changes a few fields of the study; repeatable."
-            ),
-        ] = None,
-        every: Annotated[
-            Any,
-            typer.Option(
-                parser=seconds, metavar="TIME", help="Time between two looks, such as 30s, 5m."
-            ),
-        ] = "5m",
-        once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")
-        ] = False,
-    ) -> None:
-        """Measure the checkpoints that a training run writes, as they come; Ctrl-C ends it.
+    Looks at the study's folder or repository again and again and does what is new. A failure
+    is told and tried again with the next look; with `--once` it ends with exit code 1. The
+    study file is read once.
 
-        Looks at the study's folder or repository again and again and does what is new. A failure
-        is told and tried again with the next look; with `--once` it ends with exit code 1. The
-        study file is read once.
+    Example: `grokpath watch mine.yaml --every 10m`
+    """
+    with friendly(verbose), ExitStack() as held:
+        spec = load(study, overlay)
+        quiet_prefect(verbose)
+        from flows.stopping import stoppable
+        from store import artifacts
 
-        Example: `grokpath watch mine.yaml --every 10m`
-        """
-        with friendly(verbose), ExitStack() as held:
-            spec = load(study, overlay)
-            quiet(verbose)
-            from flows.stopping import stoppable
-            from store import artifacts
-
-            artifacts.check_root()
-            held.enter_context(stoppable(say_stopping))
-            started = _server_once(held)
-            if once:
+        artifacts.check_root()
+        held.enter_context(stoppable(print_stopping))
+        started = _server_once(held)
+        if once:
+            _tell(out, bring_up_to_date(spec, out, started))
+            return
+        while True:
+            try:
                 _tell(out, bring_up_to_date(spec, out, started))
-                return
-            while True:
-                try:
-                    _tell(out, bring_up_to_date(spec, out, started))
-                except Exception as error:
-                    _tell(out, f"failed: {error}")
-                    _tell(out, f"tried again in {every:g} s")
-                time.sleep(every)
+            except Exception as error:
+                _tell(out, f"failed: {error}")
+                _tell(out, f"tried again in {every:g} s")
+            time.sleep(every)
 
 
 def bring_up_to_date(spec: Any, out: Console, start_server: Callable[[], None]) -> str:

@@ -158,7 +158,7 @@ def test_a_data_folder_whose_path_is_a_pattern_is_refused(name, tmp_path, strang
 def test_the_process_ends_with_its_work(tmp_path):
     """Exit handlers are the last thing that happens; the interpreter is not taken down."""
     code = (
-        "import atexit, os, sys; from flows.process import run_and_leave\n"
+        "import atexit, os, sys; from flows.console import run_and_leave\n"
         "class Kept:\n"
         "    def __del__(self): os.write(1, b'taken down')\n"
         "kept = Kept()\n"

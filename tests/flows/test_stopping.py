@@ -62,7 +62,7 @@ def test_stopped_and_killed_runs_leave_no_process_and_the_next_run_ends_whole(
     said = process.stdout.read()
     assert process.wait(60) == 130
     assert time.monotonic() - asked < 30
-    assert "stopping; everything finished so far is kept" in said
+    assert "stopping; everything finished so far is saved" in said
     assert "Traceback" not in said
     assert psutil.wait_procs(family, timeout=30)[1] == []
 

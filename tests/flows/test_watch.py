@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tasks.events import MEASURED
 
 from flows.run import study_flow
 from flows.study import plan_study
@@ -21,6 +20,7 @@ from store.warehouse import query
 from studies.base import NothingYet
 from studies.load import load_study
 from studies.sources import LocalSource
+from tasks.events import MEASURED
 from tasks.local import discover
 from tests.attempts import is_computed
 from tests.little import write_checkpoint, write_study

@@ -76,7 +76,7 @@ def test_what_comes_is_measured_once_and_ctrl_c_leaves_nothing_behind(tmp_path, 
     process.send_signal(signal.SIGINT)
     said = process.stdout.read()
     assert process.wait(60) == 130
-    assert "stopping; everything finished so far is kept" in said
+    assert "stopping; everything finished so far is saved" in said
     assert "Traceback" not in said
     assert psutil.wait_procs(family, timeout=30)[1] == []
     computed = Counter(row["step"] for row in attempts(tmp_path / "data") if is_computed(row))
