@@ -48,9 +48,12 @@ def in_child(body: Callable[[], int]) -> int:
         code = 1
         try:
             code = body()
+        except Stopped:
+            code = 0
         except BaseException:
             traceback.print_exc()
         finally:
+            _end(psutil.Process().children(recursive=True), seconds=0)
             sys.stdout.flush()
             os._exit(code)
     os.close(reading)
@@ -59,7 +62,7 @@ def in_child(body: Callable[[], int]) -> int:
     _, status = os.waitpid(child, 0)
     os.close(writing)
     _end(psutil.Process().children(recursive=True), seconds=0)
-    return max(1, -code) if (code := os.waitstatus_to_exitcode(status)) else 0
+    return abs(os.waitstatus_to_exitcode(status))
 
 
 class Processes:
@@ -119,7 +122,6 @@ class Processes:
             time.sleep(NOTE_SECONDS)
         _end(workers)
         _end(list(self._running.values()))
-        _end(psutil.Process().children(recursive=True), seconds=0)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 
 from deployments import settings
-from deployments.processes import CHECKOUT, Processes, Stopped, in_child
+from deployments.processes import CHECKOUT, Processes, in_child
 from deployments.settings import Address, Options
 from store.environment import reach_directly
 
@@ -76,8 +76,6 @@ def _run(options: Options, environments: Mapping[str, dict[str, str]], out: Cons
             _wait(processes, f"{prefect}/work_pools/{pool}", env, '"READY"')
         out.print(_where(options, env), markup=False, soft_wrap=True)
         processes.wait(lambda: False, "")
-    except Stopped:
-        pass
     except RuntimeError as error:
         out.print(f"failed: {error}", markup=False, soft_wrap=True)
         return 1
