@@ -45,6 +45,67 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What a series is called and which checkpoints it has; lists run along these."""
+
+    name: str
+    role: str
+    title: str
+    variant: str
+    control_for: str | None
+    source_kind: str
+    steps: list[int]
+    tokens_seen: list[int | None]
+    revisions: list[str]
+    digests: list[str | Late | None]
+    repositories: list[str | None]
+
+
+@dataclass(frozen=True)
+class MeasuredCheckpoint:
+    """What is measured of one checkpoint; scores also at other LoRA ranks."""
+
+    routing: Node
+    pathways: Node
+    measures: Node
+    tuned: dict[str, Node]
+    scores: Node | None
+    ablation: dict[int, Node | None]
+
+
+@dataclass(frozen=True)
+class MeasuredSeries:
+    """What is measured of one series; lists run along its checkpoints.
+
+    With the fields of its identity these are the fields of :class:`store.tables.SeriesArtifacts`,
+    which `monitors` and `warehouse` read.
+    """
+
+    identity: Identity
+    probes: Node
+    instructions: list[Node]
+    loss_curve: Node | None
+    routing: list[Node]
+    pathways: list[Node]
+    measures: list[Node]
+    scores: list[Node]
+    tuned: list[dict[str, Node]]
+    ablation: dict[str, list[Node | None]]
+    memorization: Node
+    groups: Node
+    drift: Node
+    dynamics: Node
+    contamination: Node | None
+    generalization: Node | None
+    pairing: Node | None
+
+    def inputs(self) -> dict[str, Any]:
+        """As an input of a step."""
+        fields = dict(vars(self))
+        return vars(fields.pop("identity")) | fields
+
+
+@dataclass(frozen=True)
 class Shared:
     """What all checkpoints of a series are measured with."""
 
@@ -86,29 +147,27 @@ def checkpoints_of(one: ResolvedSeries, training: Training) -> Sequence[OneCheck
     ]
 
 
-def identify(
-    series: Series, checkpoints: Sequence[OneCheckpoint], training: Training
-) -> dict[str, Any]:
+def identify(series: Series, checkpoints: Sequence[OneCheckpoint], training: Training) -> Identity:
     """What a series is called and which checkpoints it has."""
     known = [one.until_then if isinstance(one, Late) else one for one in checkpoints]
-    return {
-        "name": series.name,
-        "role": series.role,
-        "title": series.title,
-        "variant": series.variant,
-        "control_for": series.control_for,
-        "source_kind": series.source.kind,
-        "steps": [one.step for one in known],
-        "tokens_seen": [one.tokens_seen for one in known],
-        "revisions": [one.revision for one in known],
-        "digests": [
+    return Identity(
+        name=series.name,
+        role=series.role,
+        title=series.title,
+        variant=series.variant,
+        control_for=series.control_for,
+        source_kind=series.source.kind,
+        steps=[one.step for one in known],
+        tokens_seen=[one.tokens_seen for one in known],
+        revisions=[one.revision for one in known],
+        digests=[
             one.digest
             if training.pretraining is None
             else Late(training.pretraining, digest_of, (one.revision,))
             for one in known
         ],
-        "repositories": [one.repository for one in known],
-    }
+        repositories=[one.repository for one in known],
+    )
 
 
 def shared_of(study: Study, one: ResolvedSeries, training: Training, pinned: Pinned) -> Shared:
@@ -140,7 +199,9 @@ def shared_of(study: Study, one: ResolvedSeries, training: Training, pinned: Pin
     return Shared(Label(series.name), pinned, probes, instructions, training.items)
 
 
-def measure_checkpoint(study: Study, checkpoint: OneCheckpoint, shared: Shared) -> dict[str, Any]:
+def measure_checkpoint(
+    study: Study, checkpoint: OneCheckpoint, shared: Shared
+) -> MeasuredCheckpoint:
     """Route the probe samples through one checkpoint, measure the pathways, run the benchmarks."""
     runtime = study.runtime
     routing = extract_routing(
@@ -175,14 +236,8 @@ def measure_checkpoint(study: Study, checkpoint: OneCheckpoint, shared: Shared) 
         )
         for rank in study.ablation.tuning_ranks
     }
-    return {
-        "routing": routing,
-        "pathways": pathways,
-        "measures": measures,
-        "tuned": tuned,
-        "scores": scores,
-        "ablation": {rank: other_scores for rank, (_, other_scores) in ablation.items()},
-    }
+    ranks = {rank: other_scores for rank, (_, other_scores) in ablation.items()}
+    return MeasuredCheckpoint(routing, pathways, measures, tuned, scores, ranks)
 
 
 def tune_and_score(

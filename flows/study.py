@@ -16,6 +16,7 @@ from typing import Any
 
 from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
+    MeasuredSeries,
     OneCheckpoint,
     Shared,
     Training,
@@ -126,11 +127,12 @@ def lay_out(study: Study, resolved: Resolved) -> LaidOut:
         measure_series(study, one, training, resolved.pinned)
         for one, training in zip(resolved.series, trainings, strict=True)
     ]
+    series = [one.inputs() for one in measured]
     if resolved.errors:
-        return LaidOut(Graph(measured))
+        return LaidOut(Graph(series))
     domains, runtime = list(study.domains), study.runtime
     monitors = judge_monitors(
-        series=measured,
+        series=series,
         accuracy=accuracy(study),
         analysis=study.analysis,
         online=study.online,
@@ -138,9 +140,9 @@ def lay_out(study: Study, resolved: Resolved) -> LaidOut:
     )
     warehouse = build_warehouse(
         study=describe(study),
-        series=measured,
+        series=series,
         domains=domains,
-        judged=[monitors, *judge_further(study, measured, monitors)],
+        judged=[monitors, *judge_further(study, series, monitors)],
         left_out=[one.row() for one in resolved.left_out if one.settled],
         runtime=runtime,
     )
@@ -157,17 +159,17 @@ def lay_out(study: Study, resolved: Resolved) -> LaidOut:
 
 def measure_series(
     study: Study, one: ResolvedSeries, training: Training, pinned: Pinned
-) -> dict[str, Any]:
+) -> MeasuredSeries:
     """Measure and score a series; what comes out is what `monitors` and `warehouse` read."""
     series, runtime = one.series, study.runtime
     label = Label(series.name)
     checkpoints = checkpoints_of(one, training)
     shared = shared_of(study, one, training, pinned)
     identity = identify(series, checkpoints, training)
-    steps = identity["steps"]
+    steps = identity.steps
     measured = [measure_checkpoint(study, checkpoint, shared) for checkpoint in checkpoints]
-    routing = [found["routing"] for found in measured]
-    scores = [found["scores"] for found in measured if found["scores"] is not None]
+    routing = [found.routing for found in measured]
+    scores = [found.scores for found in measured if found.scores is not None]
     domains = [domain.name for domain in study.domains]
     memorization = find_memorization(
         label=label,
@@ -191,27 +193,31 @@ def measure_series(
         label=label, steps=steps, routing=routing, domains=domains, runtime=runtime
     )
     dynamics = measure_dynamics(label=label, steps=steps, routing=routing, runtime=runtime)
-    generalized = generalize(study, shared, checkpoints, steps, memorization, scores)
-    return {
-        **identity,
-        "probes": shared.probes,
-        "instructions": list(shared.instructions.values()),
-        "loss_curve": training.loss_curve,
-        "routing": routing,
-        "pathways": [found["pathways"] for found in measured],
-        "measures": [found["measures"] for found in measured],
-        "scores": scores,
-        "tuned": [found["tuned"] for found in measured],
-        "ablation": {
-            str(rank): [found["ablation"][rank] for found in measured]
+    contamination, generalization, pairing = generalize(
+        study, shared, checkpoints, steps, memorization, scores
+    )
+    return MeasuredSeries(
+        identity=identity,
+        probes=shared.probes,
+        instructions=list(shared.instructions.values()),
+        loss_curve=training.loss_curve,
+        routing=routing,
+        pathways=[found.pathways for found in measured],
+        measures=[found.measures for found in measured],
+        scores=scores,
+        tuned=[found.tuned for found in measured],
+        ablation={
+            str(rank): [found.ablation[rank] for found in measured]
             for rank in study.ablation.tuning_ranks
         },
-        "memorization": memorization,
-        "groups": groups,
-        "drift": drift,
-        "dynamics": dynamics,
-        **generalized,
-    }
+        memorization=memorization,
+        groups=groups,
+        drift=drift,
+        dynamics=dynamics,
+        contamination=contamination,
+        generalization=generalization,
+        pairing=pairing,
+    )
 
 
 def generalize(
@@ -221,10 +227,10 @@ def generalize(
     steps: list[int],
     memorization: Node,
     scores: list[Node],
-) -> dict[str, Node | None]:
-    """What the benchmarks' documents tell of a series; nothing where none was scored."""
+) -> tuple[Node | None, Node | None, Node | None]:
+    """Contamination, generalization and pairing of a series; nothing where none was scored."""
     if not scores:
-        return {"contamination": None, "generalization": None, "pairing": None}
+        return None, None, None
     label, runtime = shared.label, study.runtime
     contamination = find_contamination(
         label=label,
@@ -255,20 +261,16 @@ def generalize(
         pairing=study.pairing,
         runtime=runtime,
     )
-    return {
-        "contamination": contamination,
-        "generalization": generalization,
-        "pairing": pairing,
-    }
+    return contamination, generalization, pairing
 
 
-def judge_further(study: Study, measured: list[dict[str, Any]], monitors: Node) -> list[Node]:
-    """What is asked beside the monitors: other settings, and the experiment of App. C.4."""
+def judge_further(study: Study, series: list[dict[str, Any]], monitors: Node) -> list[Node]:
+    """What is requested beside the monitors: other settings, and the experiment of App. C.4."""
     further = []
     if study.sensitivity is not None:
         further.append(
             try_settings(
-                series=measured,
+                series=series,
                 monitors=monitors,
                 accuracy=accuracy(study),
                 pathways=study.pathways,

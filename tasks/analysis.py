@@ -23,6 +23,8 @@ from tasks.step import step
 if TYPE_CHECKING:
     import pandas as pd
 
+    from store.tables import SeriesArtifacts
+
 KEYS = ["domain", "benchmark", "document_id"]
 
 
@@ -254,7 +256,7 @@ def _clean_scores(
 def judge_monitors(
     out: Path,
     *,
-    series: list[dict[str, Any]],
+    series: "list[SeriesArtifacts]",
     accuracy: dict[str, str | None],
     analysis: AnalysisSpec,
     online: OnlineSpec,
@@ -282,7 +284,7 @@ def judge_monitors(
     from store.tables import curves_of_series
 
     names = {monitor.measure for monitor in MONITORS}
-    rows = [row for one in series for row in curves_of_series(one, accuracy, names)]  # type: ignore[arg-type]
+    rows = [row for one in series for row in curves_of_series(one, accuracy, names)]
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
     controls = controls_of(roles, {one["name"]: one["control_for"] for one in series})
@@ -311,7 +313,7 @@ def judge_monitors(
             correlations,
             curves,
             controls,
-            documents_of(series, accuracy),  # type: ignore[arg-type]
+            documents_of(series, accuracy),
             significance=analysis.significance,
             seed=analysis.seed,
         ),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import yaml
@@ -17,6 +17,9 @@ from studies.settings import Runtime
 from studies.spec import Domain, Study
 from tasks.step import step
 
+if TYPE_CHECKING:
+    from store.tables import SeriesArtifacts
+
 WAREHOUSE = "warehouse.duckdb"
 REPORT = "report.html"
 FIGURES = "figures"
@@ -28,7 +31,7 @@ def build_warehouse(
     out: Path,
     *,
     study: dict[str, str],
-    series: list[dict[str, Any]],
+    series: "list[SeriesArtifacts]",
     domains: list[Domain],
     judged: list[Artifact],
     left_out: list[dict[str, Any]],
@@ -38,7 +41,7 @@ def build_warehouse(
     from store.tables import warehouse_tables
     from store.warehouse import build
 
-    tables = warehouse_tables(series, domains, judged, study, left_out)  # type: ignore[arg-type]
+    tables = warehouse_tables(series, domains, judged, study, left_out)
     build(tables, out / WAREHOUSE)
     return {}
 

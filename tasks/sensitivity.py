@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from metrics.sensitivity import Trial
+    from store.tables import SeriesArtifacts
 
 PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 
@@ -24,7 +25,7 @@ PAPER_DELTA, PAPER_EPSILON = 0.05, 2.0
 def try_settings(
     out: Path,
     *,
-    series: list[dict[str, Any]],
+    series: "list[SeriesArtifacts]",
     monitors: Artifact,
     accuracy: dict[str, str | None],
     pathways: PathwaysSpec,
@@ -62,6 +63,7 @@ def try_settings(
             if benchmark is None or "accuracy" not in known:
                 continue
             true = known.pop("accuracy")
+            assert one["generalization"] is not None, "it has accuracy"
             clean = pq.read_table(one["generalization"].path / "clean_scores.parquet").to_pandas()
             of_domain = (clean["domain"] == domain) & (clean["benchmark"] == benchmark)
             clean = clean[of_domain].set_index("step")
@@ -104,13 +106,14 @@ def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> "pd.Data
     return pd.concat(parts, ignore_index=True)
 
 
-def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> "dict[int, pd.Series]":
+def _ablated(one: "SeriesArtifacts", domain: str, benchmark: str) -> "dict[int, pd.Series]":
     """Accuracy by step under each other rank, over the documents that the study's own counts."""
 
     import pandas as pd
 
     if not one["ablation"]:
         return {}
+    assert one["contamination"] is not None, "it has scores"
     found = pq.read_table(one["contamination"].path / "contamination.parquet").to_pandas()
     found = found[(found["domain"] == domain) & (found["benchmark"] == benchmark)]
     counted = set(found.loc[~found["removed"], "document_id"])
@@ -126,7 +129,7 @@ def _ablated(one: dict[str, Any], domain: str, benchmark: str) -> "dict[int, pd.
 
 
 def _memorization_trials(
-    one: dict[str, Any],
+    one: "SeriesArtifacts",
     domain: str,
     accuracy: "pd.Series",
     pathways: PathwaysSpec,

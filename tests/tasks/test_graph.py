@@ -1,11 +1,14 @@
 """A study as plain data: what a graph holds, in which order, and what is known only later."""
 
+from dataclasses import fields
+
 import pytest
 
-from flows.checkpoints import checkpoints_of, identify, training_of
+from flows.checkpoints import Identity, MeasuredSeries, checkpoints_of, identify, training_of
 from flows.resolve import Looking, resolve
 from flows.study import lay_out, plan_study
 from store.artifacts import Artifact, Checkpoint
+from store.tables import SeriesArtifacts
 from studies.base import NothingYet
 from tasks.checkpoints import digest_of, make_benchmark_items, make_corpus
 from tasks.graph import Graph, Late, expected, replaced, settled
@@ -88,3 +91,8 @@ def test_a_series_that_cannot_be_resolved_stops_only_what_depends_on_it(root, sm
     assert "nowhere" in str(wrong)
     with pytest.raises(NothingYet):
         plan_study(smoke.model_copy(update={"series": (lost,)}))
+
+
+def test_what_is_laid_out_of_a_series_is_what_steps_read_of_it():
+    laid = {one.name for one in (*fields(Identity), *fields(MeasuredSeries))} - {"identity"}
+    assert laid == set(SeriesArtifacts.__annotations__)
