@@ -54,7 +54,7 @@ def test_checkpoints_of_a_training_are_known_by_name_before_it_and_by_digest_aft
     found = settled(replaced(late, lambda one: made))
     assert [one.digest for one in found] == [f"of {name}" for name in names]
     assert all(isinstance(one, Checkpoint) and one.location for one in found)
-    row = settled(replaced(identify(main.series, late, training), lambda one: made))
+    row = settled(replaced(vars(identify(main.series, late, training)), lambda one: made))
     assert row["digests"] == [f"of {name}" for name in names]
     assert row["revisions"] == names
 
