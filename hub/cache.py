@@ -106,16 +106,8 @@ def download(
     """Folder with a checkpoint's files, downloaded as far as they are not cached.
 
     Take a :func:`lease` first and close it after use: weights without one are evicted when another
-    checkpoint needs the space.
-
-    Parameters
-    ----------
-    files
-        What :func:`~hub.repositories.resolve` found at this commit.
-    budget_bytes
-        Most bytes of weights on disk at any time, of all repositories.
-    weights
-        False leaves out the weights; configuration and tokenizer are small and never evicted.
+    checkpoint needs the space. `budget_bytes` is the most that weights of all repositories may take
+    on disk. Without `weights` come configuration and tokenizer, which are small and never evicted.
 
     Raises
     ------

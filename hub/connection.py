@@ -171,7 +171,7 @@ def download(
         When the hub refuses.
     OSError
         When the disk is full; without a number when the file has another size than listed or the
-        connection kept breaking.
+        connection broke too often.
     """
     num_bytes = 0
 

@@ -25,6 +25,7 @@ from studies.checkpoint_files import (
     belongs,
     refusal,
 )
+from studies.sources import HubSource
 
 
 class Incomplete(NothingYet):
@@ -223,25 +224,11 @@ def list_revisions(repository: str, prefix: str = "") -> tuple[Revision, ...]:
     )
 
 
-def choose(
-    revisions: Sequence[Revision],
-    *,
-    steps: Sequence[int] | None = None,
-    count: int | None = None,
-    first_step: int | None = None,
-    last_step: int | None = None,
-) -> tuple[Revision, ...]:
-    """The revisions that a study requests, in order of step, one per step.
+def choose(revisions: Sequence[Revision], source: HubSource) -> tuple[Revision, ...]:
+    """The revisions that a source requests by steps, range or count, one per step, in order.
 
-    Parameters
-    ----------
-    steps
-        Those of these steps and no others.
-    first_step, last_step
-        Only those between, both included.
-    count
-        Of what is left so many, the nearest to an even grid over the steps; the first and the last
-        are always among them.
+    Of a range so many as `count`, the nearest to an even grid over the steps; the first and the
+    last are always among them.
 
     Raises
     ------
@@ -251,8 +238,9 @@ def choose(
         When a step is unknown.
     """
     by_step = {revision.step: revision for revision in revisions}
-    if steps is not None:
-        return tuple(_of_step(by_step, step) for step in steps)
+    if source.steps is not None:
+        return tuple(_of_step(by_step, step) for step in source.steps)
+    count, first_step, last_step = source.count, source.first_step, source.last_step
     between = [
         revision
         for step, revision in sorted(by_step.items())

@@ -12,7 +12,7 @@ from hub import connection
 from hub.cache import cache_root
 from studies.sources import HubSamples
 
-ROWS_AT_ONCE = 64  # of a Parquet file: a row can be a whole book
+ROWS_AT_ONCE = 64  # of a Parquet file: a row can be an entire book
 FILES_AT_ONCE = 4  # of a shuffled stream
 MAX_SHOWN = 500  # characters of an error of the library
 
@@ -40,18 +40,13 @@ def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
     # The library reports a hub that is away or busy as a data set that does not exist.
     connection.dataset_commit(source.repository, commit)
     rows: Iterator[Row] | None = None
-
-    def following() -> Row:
-        nonlocal rows
-        try:
-            rows = rows or _open(source, commit)
-            return next(rows, END)
-        except Exception as error:
-            raise _cause(error, source, commit) from None  # may hold signed addresses
-
     while True:
         with connection.asking(source.repository, commit, "dataset"):
-            row = following()
+            try:
+                rows = rows or _open(source, commit)
+                row = next(rows, END)
+            except Exception as error:
+                raise _cause(error, source, commit) from None  # may hold signed addresses
         if row is END:
             return
         yield row

@@ -63,13 +63,7 @@ def choose_revisions(source: HubSource) -> dict[str, str | None]:
     """
     from hub.repositories import choose, list_revisions
 
-    chosen = choose(
-        list_revisions(source.repository, prefix=source.prefix),
-        steps=source.steps,
-        count=source.count,
-        first_step=source.first_step,
-        last_step=source.last_step,
-    )
+    chosen = choose(list_revisions(source.repository, source.prefix), source)
     found: dict[str, str | None] = {
         revision.name: revision.commit
         for revision in chosen

@@ -89,7 +89,7 @@ def test_what_is_held_is_not_evicted(checkpoints):
     assert not has_weights(first)
 
 
-def test_room_is_waited_for_while_all_is_held(checkpoints, caplog):
+def test_space_is_waited_for_while_all_is_held(checkpoints, caplog):
     first, second, third, _ = checkpoints
     leases = [lease(REPOSITORY, found.commit) for found in (first, second)]
     download_all(first)
@@ -161,7 +161,7 @@ def test_a_broken_link_hides_no_other_weights(checkpoints):
     assert [has_weights(c) for c in checkpoints] == [False, True, True, False]
 
 
-def test_a_twin_keeps_what_both_share(publish, checkpoints, hub):
+def test_a_twin_retains_what_both_share(publish, checkpoints, hub):
     first = checkpoints[0]
     publish("step9", seed=0, num_bytes=SIZE)
     twin = resolve(REPOSITORY, "step9")

@@ -36,7 +36,7 @@ def fetches(hub, name=WEIGHTS):
 
 
 def child_code(found):
-    """Lines that bring a revision in another process."""
+    """Lines that download a revision in another process."""
     return f"""
 import json
 from hub.cache import download
@@ -64,8 +64,8 @@ def wait_until(what, seconds=20):
 # ---------------------------------------------------------------- a good line
 
 
-@pytest.mark.parametrize("files", [checkpoint(), sharded()], ids=["whole", "sharded"])
-def test_a_checkpoint_is_brought_whole_and_once(hub, publish, files):
+@pytest.mark.parametrize("files", [checkpoint(), sharded()], ids=["single", "sharded"])
+def test_a_checkpoint_is_downloaded_complete_and_once(hub, publish, files):
     publish("step1", files)
     found = resolve(REPOSITORY, "step1")
     folder = download_all(found)
@@ -112,14 +112,14 @@ def test_configuration_and_tokenizer_come_without_the_weights(hub, found):
 
 
 def test_progress_rises_to_all_of_it(found):
-    told = []
-    download_all(found, on_progress=lambda done, total, name: told.append((done, total, name)))
-    done = [d for d, _, _ in told]
+    reported = []
+    download_all(found, on_progress=lambda done, total, name: reported.append((done, total, name)))
+    done = [d for d, _, _ in reported]
     assert done == sorted(done)
     config = next(file.size for file in found.files if file.name == "config.json")
     total = sum(file.size for file in found.files) - config  # which came when it was resolved
-    assert told[-1] == (total, total, WEIGHTS)
-    assert {t for _, t, _ in told} == {total}
+    assert reported[-1] == (total, total, WEIGHTS)
+    assert {t for _, t, _ in reported} == {total}
 
 
 def test_a_branch_that_moves_meanwhile_changes_nothing(publish, found):
@@ -171,8 +171,10 @@ def test_a_server_that_ignores_where_to_resume_starts_over(hub, found, impatient
 
 def test_a_hub_that_is_not_there_is_given_up(found, start):
     code = "from hub import connection; connection.REACH_SECONDS = 2.0\n" + child_code(found)
-    _, said = start(code, HF_ENDPOINT="http://127.0.0.1:9").communicate()
-    assert "the hub at http://127.0.0.1:9 is out of reach (ConnectError); gave up after 1 s" in said
+    _, errors = start(code, HF_ENDPOINT="http://127.0.0.1:9").communicate()
+    assert (
+        "the hub at http://127.0.0.1:9 is out of reach (ConnectError); gave up after 1 s" in errors
+    )
 
 
 def test_a_line_that_always_breaks_is_given_up(hub, found, impatient):
@@ -182,7 +184,7 @@ def test_a_line_that_always_breaks_is_given_up(hub, found, impatient):
     assert weights_on_disk(found) == partials() == []
 
 
-def test_a_hub_that_falls_silent_is_asked_again(hub, found, impatient):
+def test_a_hub_that_falls_silent_is_tried_again(hub, found, impatient):
     hub.fault(WEIGHTS, hang=2)
     started_at = time.monotonic()
     download_all(found)
@@ -225,7 +227,7 @@ def test_an_endless_storm_is_given_up(hub, found, impatient):
     assert time.monotonic() - started_at <= connection.PATIENCE_SECONDS + 1
 
 
-def test_a_refusal_that_will_not_pass_is_not_asked_again(hub, found):
+def test_a_refusal_that_will_not_pass_is_not_tried_again(hub, found):
     hub.fault(WEIGHTS, status=403, times=None)
     with pytest.raises(ValueError, match="answers 403 Forbidden"):
         download_all(found)
@@ -244,7 +246,7 @@ def test_a_file_that_comes_damaged_once_is_healed(hub, found, name, damage):
 
 
 @pytest.mark.parametrize("damage", [{"flip": True}, {"shorter_by": 5}], ids=["bit", "short"])
-def test_a_file_that_always_comes_damaged_is_refused_and_nothing_kept(hub, found, damage):
+def test_a_file_that_always_comes_damaged_is_refused_and_nothing_stays(hub, found, damage):
     hub.fault(WEIGHTS, **damage, times=None)
     (weights,) = found.weights
     with pytest.raises(ValueError, match=rf"model.safetensors of .* 3 times .*{weights.sha256}"):
@@ -314,7 +316,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_no_half_file(publish, small_disk)
     assert (download_all(found) / WEIGHTS).stat().st_size == found.num_bytes
 
 
-def test_a_disk_without_room_is_refused_before_anything_comes(hub, publish, small_disk):
+def test_a_disk_without_space_is_refused_before_anything_comes(hub, publish, small_disk):
     publish("step1", num_bytes=5_000_000)
     with pytest.raises(ValueError, match=r"are 5 MB, and at most 4.* MB fit into .* are free; "):
         download_all(resolve(REPOSITORY, "step1"))
@@ -325,8 +327,8 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk_too(publish, start):
     publish("step1", num_bytes=300_000)
     found = resolve(REPOSITORY, "step1")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    _, said = start(limit + child_code(found)).communicate()
-    assert "ValueError: the disk of" in said, said
+    _, errors = start(limit + child_code(found)).communicate()
+    assert "ValueError: the disk of" in errors, errors
     assert weights_on_disk(found) == partials() == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
@@ -355,12 +357,12 @@ def test_offline_a_complete_cache_is_enough(hub, found, start):
 def test_offline_an_incomplete_cache_says_what_is_missing(found, start):
     download_all(found, weights=False)
     (cache.snapshot(REPOSITORY, found.commit) / "tokenizer.json").resolve().unlink()
-    _, said = start(child_code(found), HF_HUB_OFFLINE="1").communicate()
-    message = said.strip().splitlines()[-1]
+    _, errors = start(child_code(found), HF_HUB_OFFLINE="1").communicate()
+    message = errors.strip().splitlines()[-1]
     assert message.startswith("ValueError: offline (HF_HUB_OFFLINE), and ")
     assert f"lacks tokenizer.json, model.safetensors of {REPOSITORY} at {found.commit}" in message
 
 
 def test_a_listing_of_files_survives_json(found):
-    told = json.loads(found.model_dump_json())
-    assert type(found)(**told) == found
+    reported = json.loads(found.model_dump_json())
+    assert type(found)(**reported) == found

@@ -14,6 +14,7 @@ from hub.repositories import (
     resolve_dataset,
 )
 from studies.base import checkpoint_name
+from studies.sources import HubSource
 
 from .conftest import REPOSITORY, SMALL, checkpoint, sharded, tensors
 
@@ -40,7 +41,7 @@ def test_shards_come_with_their_index(publish):
     assert found.step is None
 
 
-def test_of_a_whole_file_and_other_tensors_only_what_transformers_loads_is_taken(publish):
+def test_of_a_single_file_and_other_tensors_only_what_transformers_loads_is_taken(publish):
     publish("main", {**checkpoint(), "consolidated.safetensors": tensors(1, 10)})
     assert [file.name for file in resolve(REPOSITORY, "main").weights] == ["model.safetensors"]
 
@@ -97,7 +98,7 @@ def test_a_half_uploaded_revision_is_refused(publish, gone):
         resolve(REPOSITORY, "main")
 
 
-def test_code_that_a_configuration_names_is_told_and_never_fetched(hub, publish):
+def test_code_that_a_configuration_names_is_reported_and_never_fetched(hub, publish):
     config = json.dumps({"model_type": "own", "auto_map": {"AutoModel": "modeling_olmoe.Own"}})
     publish("main", {**checkpoint(), "config.json": config.encode()})
     found = resolve(REPOSITORY, "main")
@@ -127,7 +128,7 @@ def test_an_unknown_revision_is_refused_with_near_names(publish):
         resolve(REPOSITORY, "step500-tokens20B")
 
 
-def test_a_gated_repository_is_refused_without_telling_the_token(hub, publish, monkeypatch, caplog):
+def test_a_gated_repository_is_refused_without_showing_the_token(hub, publish, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     publish("main")
     hub.gate("model", REPOSITORY, "hf_right")
@@ -144,8 +145,8 @@ def test_a_gated_repository_is_refused_without_telling_the_token(hub, publish, m
 def test_offline_a_revision_is_what_it_was_last_time(publish, start):
     publish("step1")
     code = f"from hub.repositories import resolve; print(resolve({REPOSITORY!r}, 'step1'))"
-    _, said = start(code, HF_HUB_OFFLINE="1").communicate()
-    assert "offline (HF_HUB_OFFLINE), and revision step1" in said
+    _, errors = start(code, HF_HUB_OFFLINE="1").communicate()
+    assert "offline (HF_HUB_OFFLINE), and revision step1" in errors
     found = resolve(REPOSITORY, "step1")
     publish("step1", seed=9)
     assert start(code, HF_HUB_OFFLINE="1").communicate()[0].strip() == str(found)
@@ -169,8 +170,9 @@ def revisions(*steps):
     return tuple(Revision(s, checkpoint_name(s, s * 10**6), "0" * 40) for s in steps)
 
 
-def steps_of(chosen):
-    return [revision.step for revision in chosen]
+def chosen_steps(offered, **fields):
+    found = choose(offered, HubSource(repository=REPOSITORY, **fields))
+    return [revision.step for revision in found]
 
 
 def test_branches_that_are_checkpoints_are_listed_by_step_with_one_request(hub, publish):
@@ -204,42 +206,42 @@ def test_offline_the_list_is_that_of_last_time(publish, start):
 
 def test_of_two_names_for_one_step_one_is_taken():
     offered = (*revisions(5), Revision(5, "step5", "0" * 40))
-    assert steps_of(choose(offered)) == [5]
+    assert chosen_steps(offered) == [5]
 
 
 def test_a_range_includes_both_ends():
     offered = revisions(*range(0, 11))
-    assert steps_of(choose(offered, first_step=3, last_step=5)) == [3, 4, 5]
-    assert steps_of(choose(offered, first_step=9)) == [9, 10]
+    assert chosen_steps(offered, first_step=3, last_step=5) == [3, 4, 5]
+    assert chosen_steps(offered, first_step=9) == [9, 10]
 
 
 def test_too_few_are_refused_saying_what_there_is():
     with pytest.raises(ValueError, match=r"found 2 checkpoints .* expected 3; .* has 4"):
-        choose(revisions(1, 2, 3, 4), count=3, last_step=2)
+        chosen_steps(revisions(1, 2, 3, 4), count=3, last_step=2)
     with pytest.raises(ValueError, match="no checkpoint at all"):
-        choose((), count=3)
+        chosen_steps((), count=3)
 
 
 def test_ten_of_the_published_series_lie_on_an_even_grid():
     offered = revisions(*range(5000, 1_220_001, 5000))
     assert len(offered) == 244
-    assert steps_of(choose(offered, count=10)) == list(range(5000, 1_220_001, 135_000))
+    assert chosen_steps(offered, count=10) == list(range(5000, 1_220_001, 135_000))
 
 
 @given(st.sets(st.integers(0, 10**6), min_size=2, max_size=60), st.data())
 def test_a_count_is_met_without_doubles_and_with_both_ends(numbers, data):
     offered = revisions(*sorted(numbers))
     count = data.draw(st.integers(2, len(offered)))
-    chosen = steps_of(choose(offered, count=count))
+    chosen = chosen_steps(offered, count=count)
     assert len(set(chosen)) == count
     assert chosen == sorted(chosen)
     assert (chosen[0], chosen[-1]) == (min(numbers), max(numbers))
 
 
 def test_steps_are_chosen_whatever_else_the_names_say():
-    assert steps_of(choose(revisions(5, 10, 20, 40), steps=[5, 40])) == [5, 40]
+    assert chosen_steps(revisions(5, 10, 20, 40), steps=[5, 40]) == [5, 40]
     with pytest.raises(ValueError, match="no checkpoint of step 15 among 4; near it are 5, 10, 20"):
-        choose(revisions(5, 10, 20, 40), steps=[5, 15])
+        chosen_steps(revisions(5, 10, 20, 40), steps=[5, 15])
 
 
 def test_with_a_prefix_only_its_branches_are_checkpoints(publish):

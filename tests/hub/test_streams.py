@@ -51,7 +51,7 @@ ALL = [str(number) for number in range(NUM_FILES * NUM_ROWS)]
 # ---------------------------------------------------------------- what is read
 
 
-def test_the_rows_come_in_order_and_nothing_of_them_is_kept(published, root):
+def test_the_rows_come_in_order_and_nothing_of_them_is_stored(published, root):
     source = HubSamples(repository=REPOSITORY, seed=None)
     assert list(stream_rows(source, published)) == [row(number) for number in range(len(ALL))]
     kept = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"]
@@ -121,7 +121,7 @@ def test_a_file_that_is_one_json_list_is_read(hub, root):
         ({"data_dir": "nix"}, r"nix doesn't contain any data files"),
     ],
 )
-def test_what_a_data_set_has_not_is_told(published, fields, message):
+def test_what_a_data_set_has_not_is_reported(published, fields, message):
     with pytest.raises(ValueError, match=f"{REPOSITORY} at commit {published} .*{message}"):
         texts(published, **fields)
 
@@ -134,13 +134,13 @@ def test_an_unknown_data_set_and_a_gated_one_are_refused_at_once(published, hub)
         texts(published)
 
 
-def test_a_file_that_is_damaged_is_told(hub, root):
+def test_a_file_that_is_damaged_is_reported(hub, root):
     commit = hub.add_revision("dataset", REPOSITORY, "main", {"a.parquet": b"PAR1 and no more"})
     with pytest.raises(ValueError, match=f"at commit {commit} cannot be read: .*"):
         texts(commit)
 
 
-def test_files_that_do_not_go_together_are_told(hub, root):
+def test_files_that_do_not_go_together_are_reported(hub, root):
     files = {"a.jsonl": jsonl([{"text": "text 1"}]), "b.jsonl": jsonl([{"text": "text 2", "x": 1}])}
     commit = hub.add_revision("dataset", REPOSITORY, "main", files)
     with pytest.raises(ValueError, match=r"cannot be read: .*column names don't match"):
@@ -171,8 +171,8 @@ try:
 except ValueError as error:
     print(error)
 """
-    told, errors = start(code, **{variable: "1"}).communicate(timeout=60)
-    assert told.startswith("offline (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE)"), errors
+    reported, errors = start(code, **{variable: "1"}).communicate(timeout=60)
+    assert reported.startswith("offline (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE)"), errors
 
 
 # ---------------------------------------------------------------- what goes wrong on the way
@@ -217,8 +217,8 @@ try:
 except ValueError as error:
     print(error)
 """
-    told, errors = start(code, HF_ENDPOINT="http://127.0.0.1:9").communicate(timeout=120)
-    assert "the hub at http://127.0.0.1:9 is out of reach (ConnectError)" in told, errors
+    reported, errors = start(code, HF_ENDPOINT="http://127.0.0.1:9").communicate(timeout=120)
+    assert "the hub at http://127.0.0.1:9 is out of reach (ConnectError)" in reported, errors
 
 
 def test_a_stream_that_breaks_in_the_middle_goes_on_where_it_was(published, hub, impatient):
