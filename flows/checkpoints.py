@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.asked import benchmarks, instructions_of, samples_of
+from flows.requested import benchmarks, instructions_of, samples_of
 from flows.resolve import Pinned, ResolvedSeries
 from store.artifacts import Checkpoint
 from store.identity import Label
@@ -27,7 +27,7 @@ from tasks.probes import collect_probes
 from tasks.routing import extract_routing
 from tasks.tuning import collect_instructions, tune_checkpoint
 
-AS_ASKED = Label("")
+AS_REQUESTED = Label("")
 """Scored as the study says, and not at another rank to see what that changes."""
 
 OneCheckpoint = Checkpoint | Late
@@ -245,7 +245,7 @@ def tune_and_score(
     checkpoint: OneCheckpoint,
     shared: Shared,
     tuning: TuningSpec | None,
-    which: Label = AS_ASKED,
+    which: Label = AS_REQUESTED,
 ) -> tuple[dict[str, Node], Node | None]:
     """Adapters by domain and the scores with them; scores of the checkpoint as it is without.
 

@@ -96,7 +96,7 @@ def plan(
 ) -> None:
     """Show what `run` would do, what it would reuse and what it would cost; do nothing.
 
-    A step that reads something yet to be made counts as to be run; it may turn out reusable.
+    A step that reads something yet to be computed counts as to be run; it may turn out reusable.
     Exit code 2 when the study cannot run: models that no family reads, samples without the field.
 
     Example: `grokpath plan olmoe_1b_7b --gpu H200`
@@ -109,13 +109,13 @@ def plan(
         from tasks.costs import study_costs
 
         spec = load(study, overlay)
-        made = plan_of(spec)
-        costs = study_costs(spec, made, gpu)
+        plan = plan_of(spec)
+        costs = study_costs(spec, plan, gpu)
         print_costs(costs, out)
-        print_plan_line(spec, made)
+        print_plan_line(spec, plan)
         for obstacle in costs.obstacles:
             err.print(f"cannot run: {obstacle}", markup=False, soft_wrap=True)
-        waits = made.unresolved is None or isinstance(made.unresolved, NothingYet)
+        waits = plan.unresolved is None or isinstance(plan.unresolved, NothingYet)
         if costs.obstacles or not waits:
             raise typer.Exit(BAD_REQUEST)
 
@@ -124,19 +124,19 @@ def plan(
 def status(study: StudyArgument, overlay: OverlayOption = None) -> None:
     """Show the completeness matrix: checkpoints down, steps across. Exit code 3 if incomplete."""
     with friendly():
-        made = plan_of(load(study, overlay))
-        out.print(_matrix(made))
-        print_left_out(made)
-        whole = [entry for entry in made.entries if entry.checkpoint is None]
-        for entry in whole:
+        plan = plan_of(load(study, overlay))
+        out.print(_matrix(plan))
+        print_left_out(plan)
+        of_all = [entry for entry in plan.entries if entry.checkpoint is None]
+        for entry in of_all:
             out.print(f"{_mark(entry.artifact)} {escape(entry.label)}")
-        missing = sum(entry.artifact is None for entry in made.entries)
-        if made.unresolved:
+        missing = sum(entry.artifact is None for entry in plan.entries)
+        if plan.unresolved:
             raise typer.Exit(INCOMPLETE)
         if missing:
-            out.print(f"{missing} of {len(made.entries)} steps are missing: grokpath run {study}")
+            out.print(f"{missing} of {len(plan.entries)} steps are missing: grokpath run {study}")
             raise typer.Exit(INCOMPLETE)
-        out.print(f"complete: all {len(made.entries)} steps are there")
+        out.print(f"complete: all {len(plan.entries)} steps are there")
 
 
 @app.command()
@@ -145,7 +145,7 @@ def report(
     overlay: OverlayOption = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the web browser.")] = False,
 ) -> None:
-    """Say where the report of a study is. Exit code 3 if it was never made."""
+    """Say where the report of a study is. Exit code 3 if there is none yet."""
     with friendly():
         from tasks.publish import REPORT, delivered
 
@@ -156,9 +156,10 @@ def report(
             raise typer.Exit(INCOMPLETE)
         out.print(str(path), soft_wrap=True)
         plan = plan_of(spec)
-        made = plan.entries
         print_left_out(plan)
-        if not any(entry.step_name == "report" and entry.artifact is not None for entry in made):
+        if not any(
+            entry.step_name == "report" and entry.artifact is not None for entry in plan.entries
+        ):
             err.print("it is older than the study file: run again to bring it up to date")
         if show:
             webbrowser.open(path.as_uri())
@@ -215,9 +216,9 @@ def verify() -> None:
                 damaged += 1
                 out.print(f"{folder}: {problem}", soft_wrap=True, markup=False)
         if damaged:
-            out.print("damaged artifacts are made again by the next run of their study")
+            out.print("damaged artifacts are computed again by the next run of their study")
             raise typer.Exit(FAILED)
-        out.print(f"{len(folders)} artifacts, all whole")
+        out.print(f"{len(folders)} artifacts, none damaged")
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ app = typer.Typer(
     help="Watch memorization turn into generalization while a mixture-of-experts language model "
     "is pretrained.\n\nA STUDY is a YAML file, or the name of one that ships with grokpath: "
     "`nano` (the default study, minutes on two cores) or `smoke` (the same path in about a "
-    "minute).\n\nWhatever was made before is reused; after a failure or a kill, run again.",
+    "minute).\n\nWhatever was computed before is reused; after a failure or a kill, run again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -88,7 +88,7 @@ def friendly(verbose: bool = False) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         from studies.load import StudyError

@@ -1,4 +1,4 @@
-"""What a run says when steps of it failed: which, why, and that trying again costs only those.
+"""What a run reports when steps of it failed: which, why, and that trying again costs only those.
 
 Prefect shows this message as the state of the run, and `grokpath run` prints it.
 """
@@ -12,7 +12,7 @@ from prefect.futures import PrefectFuture
 
 from tasks.step import failed_step
 
-MAX_TOLD = 5
+MAX_LINES = 5
 OF_CHECKPOINT = re.compile(r"\b(step|checkpoint-)\d+")
 """In the name of a step's run: it is of one checkpoint."""
 WAITS = "NotReady"
@@ -20,7 +20,7 @@ WAITS = "NotReady"
 
 
 class StepsFailed(ValueError):
-    """Steps of a study failed; everything that does not depend on them is computed and kept.
+    """Steps of a study failed; everything that does not depend on them is computed and saved.
 
     Attributes
     ----------
@@ -53,15 +53,15 @@ def raise_failures(futures: Sequence[PrefectFuture[Any]]) -> None:
         return
     alike: dict[str, list[str | None]] = {}  # one cause can fail at every checkpoint
     for error in errors:
-        alike.setdefault(_told(error), []).append(failed_step(error))
-    told = [f"{_named(steps)}: {why}" for why, steps in list(alike.items())[:MAX_TOLD]]
-    if len(alike) > MAX_TOLD:
-        told.append(f"and {sum(map(len, list(alike.values())[MAX_TOLD:]))} more")
+        alike.setdefault(_message(error), []).append(failed_step(error))
+    lines = [f"{_named(steps)}: {why}" for why, steps in list(alike.items())[:MAX_LINES]]
+    if len(alike) > MAX_LINES:
+        lines.append(f"and {sum(map(len, list(alike.values())[MAX_LINES:]))} more")
     waiting = sum(future.state.name == WAITS for future in futures)
     what_next = _what_next(len(errors), waiting)
     if any(OF_CHECKPOINT.search(failed_step(error) or "") for error in errors):
         what_next += " To go on without a checkpoint, name its step in the source's skip_steps."
-    raise StepsFailed("\n".join([*told, what_next]), errors) from None
+    raise StepsFailed("\n".join([*lines, what_next]), errors) from None
 
 
 def _error(future: PrefectFuture[Any]) -> BaseException | None:
@@ -80,7 +80,7 @@ def _named(steps: Sequence[str | None]) -> str:
     return f"{steps[0]}" + (f" and {len(steps) - 1} more steps" if steps[1:] else "")
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
@@ -88,7 +88,7 @@ def _what_next(num_failed: int, num_waiting: int) -> str:
     failed = f"{num_failed} step{'s' * (num_failed > 1)} failed"
     waiting = f" and {num_waiting} could not start because of that" if num_waiting else ""
     return (
-        f"{failed}{waiting}; everything else is kept. When it is mended, Retry (or another run) "
+        f"{failed}{waiting}; everything else is saved. When it is fixed, Retry (or another run) "
         "executes only what is missing."
     )
 

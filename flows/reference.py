@@ -89,9 +89,9 @@ def frozen_router(
         from store import artifacts
 
         with prefect_server(artifacts.root()):
-            made = frozen_router_flow(num_routers=routers)
+            result = frozen_router_flow(num_routers=routers)
         table = Table("routers", "x", "y", "n", "Pearson", "95 %", "p", box=None)
-        for row in made["correlations"]:
+        for row in result["correlations"]:
             table.add_row(
                 row["variant"].replace("_", " "),
                 row["x"],
@@ -102,7 +102,7 @@ def frozen_router(
                 "–" if row["p"] is None else f"{row['p']:.4f}",
             )
         out.print(table)
-        out.print(f"figure and tables  {made['path']}", soft_wrap=True)
+        out.print(f"figure and tables  {result['path']}", soft_wrap=True)
 
 
 def _by_test(rows: Any) -> dict[tuple[str, str], list[dict[str, Any]]]:

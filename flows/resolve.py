@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flows.asked import benchmarks, hub_data_sets
+from flows.requested import benchmarks, hub_data_sets
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from store.identity import Label
 from studies.base import NothingYet
@@ -146,11 +146,11 @@ class Resolved:
         series, errors = [], dict(self.errors)
         for one in self.series:
             name = one.series.name
-            kept = tuple(c for c in one.checkpoints if (name, c.revision) not in out)
-            if one.checkpoints and not kept:
+            left = tuple(c for c in one.checkpoints if (name, c.revision) not in out)
+            if one.checkpoints and not left:
                 errors[name] = NothingYet(f"series {name}: every checkpoint was deleted unmeasured")
             else:
-                series.append(replace(one, checkpoints=kept))
+                series.append(replace(one, checkpoints=left))
         order = [one.series.name for one in self.series]
         left_out = sorted((*self.left_out, *lacking), key=lambda one: order.index(one.series))
         return Resolved(self.pinned, tuple(series), tuple(left_out), errors)
@@ -217,23 +217,23 @@ def pin(study: Study, how: How) -> Pinned:
 
 def _definitions(study: Study, how: How) -> dict[str, Any]:
     """What defines each benchmark; a plan that has nothing to look it up in finds out itself."""
-    asked = benchmarks(study)
-    if not any(asked.values()):
+    wanted = benchmarks(study)
+    if not any(wanted.values()):
         return {"definitions": {}, "data_sets": []}
-    check_sandbox(asked)
+    check_sandbox(wanted)
     check_embedder(study.pairing)
-    own_files = any(benchmark.file for chosen in asked.values() for benchmark in chosen)
+    own_files = any(benchmark.file for chosen in wanted.values() for benchmark in chosen)
     if not own_files:  # what lies beside such a file can change: never from an artifact
         known = look_up_benchmarks(
-            benchmarks=asked,
+            benchmarks=wanted,
             evaluation=study.evaluation,
             known=known_benchmarks(),
             runtime=study.runtime,
         )
-        (made,) = how.artifacts_of([known])
-        if made is not None:
-            return made.summary
-    return find_benchmarks(asked, study.evaluation)
+        (found,) = how.artifacts_of([known])
+        if found is not None:
+            return found.summary
+    return find_benchmarks(wanted, study.evaluation)
 
 
 def resolve_series(

@@ -149,7 +149,7 @@ def pretrain_flow(
     Args:
         study: Name of a study that ships with grokpath (nano, smoke, nano_variants, ...) or the
             path of a study file on the worker's machine.
-        overlays: YAML files, or names of overlays that ship with grokpath, laid over the study.
+        overlays: YAML files, or names of overlays that ship with grokpath, applied to the study.
         changes: Fields of the study to change for this run.
     """
     spec = requested_study(study, overlays, changes)
@@ -191,7 +191,7 @@ def frozen_router_flow(
         num_samples: Samples, training and validation together.
         expert_width: Hidden ReLU units of an expert.
         router_scale: Largest standard deviation of the router logits.
-        threshold: Cumulative routing weight that a pathway keeps, above 0 and at most 1.
+        threshold: Cumulative routing weight that a pathway covers, above 0 and at most 1.
         num_steps: Full-batch training steps.
         ridge: lambda of the effective dimension.
         seed: Seed of the data; router r has this + 1 + r.

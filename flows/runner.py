@@ -5,7 +5,7 @@
                            a cluster of processes on this machine lives as long as the run
     GROKPATH_DASK_WORKERS  how many processes that one has; as many as cores by default
 
-It is a setting of the environment, not of a study: it says where, never what. Every flow asks here,
+It is a setting of the environment, not of a study: it says where, never what. Every flow uses it,
 so one variable moves them all.
 """
 
@@ -28,7 +28,7 @@ than a checkpoint has tasks (15 in the production study): else the next is not d
 
 
 def task_runner() -> TaskRunner[Any]:
-    """The task runner that the environment asks for.
+    """The task runner that the environment requests.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _address() -> str | None:
 
 
 def _num_workers() -> int:
-    asked = os.environ.get(WORKERS) or str(os.cpu_count() or 1)
-    if not re.fullmatch(r"[1-9]\d{0,3}", asked):
-        raise ValueError(f"{WORKERS} is {asked!r}, expected a number of processes, at least 1")
-    return int(asked)
+    value = os.environ.get(WORKERS) or str(os.cpu_count() or 1)
+    if not re.fullmatch(r"[1-9]\d{0,3}", value):
+        raise ValueError(f"{WORKERS} is {value!r}, expected a number of processes, at least 1")
+    return int(value)

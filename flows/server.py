@@ -1,9 +1,9 @@
 """A Prefect server of our own, which lives exactly as long as the command that started it.
 
 Prefect starts a temporary server by itself when none is configured. That one shares the terminal's
-Ctrl-C, so it is gone while Prefect still wants to tell it that the run was stopped, and it survives
-when the command is killed. This one is in a session of its own and ends when its standard input
-does, that is with the command, however that ends.
+Ctrl-C, so it is gone while Prefect still wants to report that the run was stopped, and it
+survives when the command is killed. This one is in a session of its own and ends when its standard
+input does, that is with the command, however that ends.
 
 It has a database of its own in the data folder, and no settings but its own: an address, a password
 or a database that the environment or a profile names for another server is not for this one. The
@@ -62,9 +62,9 @@ def prefect_server(root: Path) -> Iterator[None]:
         env=_own_settings(home),
         cwd=home,  # Prefect reads .env, prefect.toml and pyproject.toml of the working folder
     )
-    said: list[bytes] = []
-    threading.Thread(target=_drain, args=(process, said), daemon=True).start()
-    _wait_until_healthy(process, port, said)
+    lines: list[bytes] = []
+    threading.Thread(target=_drain, args=(process, lines), daemon=True).start()
+    _wait_until_healthy(process, port, lines)
     os.environ[MEANTIME] = "1"
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
         yield
@@ -87,14 +87,14 @@ def _free_port() -> int:
         return port
 
 
-def _drain(process: "subprocess.Popen[bytes]", said: list[bytes]) -> None:
+def _drain(process: "subprocess.Popen[bytes]", lines: list[bytes]) -> None:
     assert process.stderr is not None
     for line in process.stderr:
-        said.append(line)
-        del said[:-50]
+        lines.append(line)
+        del lines[:-50]
 
 
-def _wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, said: list[bytes]) -> None:
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, lines: list[bytes]) -> None:
     started = time.monotonic()
     announced, last = False, "nothing answered"
     while time.monotonic() - started < STARTUP_SECONDS and process.poll() is None:
@@ -109,7 +109,7 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, said: lis
         time.sleep(0.1)
     ended = process.poll() is not None
     process.kill()
-    output = b"".join(said).decode(errors="replace").strip()
+    output = b"".join(lines).decode(errors="replace").strip()
     why = "ended by itself" if ended else f"did not answer within {STARTUP_SECONDS:.0f} s ({last})"
     raise RuntimeError(
         f"the temporary Prefect server {why}; set PREFECT_API_URL to use one of your own. "

@@ -1,6 +1,6 @@
 """Stop within seconds on Ctrl-C, SIGTERM or SIGHUP, and lose nothing.
 
-Every artifact is either whole or not there, so ending at once is safe. :func:`stoppable` is for the
+Every artifact is complete or not there, so ending at once is safe. :func:`stoppable` is for the
 command line, which owns its process; :func:`ending_bodies` for a flow that a Prefect worker runs,
 where Prefect turns SIGTERM (cancelled, or the machine is shut down) into an exception.
 """
@@ -32,7 +32,7 @@ def stoppable(say: Callable[[], None]) -> Iterator[None]:
     """End the process with exit code 128 + signal on the first signal.
 
     Unwinding instead would not end at all: Prefect's task runner waits for threads that wait for
-    tasks it has cancelled. What is done is to kill the workers and to tell Prefect that the run was
+    tasks it has cancelled. So the workers are killed and Prefect is notified that the run was
     cancelled.
     """
 
@@ -42,8 +42,8 @@ def stoppable(say: Callable[[], None]) -> Iterator[None]:
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
             # in this context, because Prefect's settings, the server's address too, live in it
-            told = partial(copy_context().run, _cancelled, context.flow_run.id)
-            note = threading.Thread(target=told, daemon=True)
+            cancel = partial(copy_context().run, _cancelled, context.flow_run.id)
+            note = threading.Thread(target=cancel, daemon=True)
             note.start()
             note.join(GRACE_SECONDS)
         os._exit(128 + signal_number)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.asked import accuracy, benchmarks, tuning_ranks
 from flows.checkpoints import (
     MeasuredSeries,
     OneCheckpoint,
@@ -26,6 +25,7 @@ from flows.checkpoints import (
     shared_of,
     training_of,
 )
+from flows.requested import accuracy, benchmarks, tuning_ranks
 from flows.resolve import How, Looking, Pinned, Resolved, ResolvedSeries, resolve
 from store.identity import Label
 from studies.spec import Study
@@ -112,7 +112,7 @@ def _unmeasured(resolved: Resolved, graph: Graph, how: How) -> list[LeftOut]:
             one.series,
             one.revision,
             one.step,
-            "its folder was deleted, and what the study asks was never measured on it",
+            "its folder was deleted, and what the study requests was never measured on it",
             f" ({', '.join(lacking[one.series, one.revision])}); put it back to have it measured",
         )
         for one in gone
@@ -121,7 +121,7 @@ def _unmeasured(resolved: Resolved, graph: Graph, how: How) -> list[LeftOut]:
 
 
 def lay_out(study: Study, resolved: Resolved) -> LaidOut:
-    """The whole study as a graph; as far as it goes where a series is not resolved."""
+    """The study as a graph; as far as it goes where a series is not resolved."""
     trainings = [training_of(study, one.series) for one in resolved.series]
     measured = [
         measure_series(study, one, training, resolved.pinned)

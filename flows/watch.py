@@ -59,7 +59,7 @@ def watch_flow(
 
 
 def has_news(spec: Study) -> bool:
-    """Whether something of the study is missing, or made but not delivered.
+    """Whether something of the study is missing, or computed but not delivered.
 
     Raises
     ------
@@ -70,10 +70,10 @@ def has_news(spec: Study) -> bool:
 
 
 def news_of(spec: Study, plan: Plan) -> bool:
-    """The same, for a plan that was made."""
+    """The same, for a given plan."""
     if any(entry.artifact is None for entry in plan.entries):
         return True
     if plan.unresolved is not None:
         raise plan.unresolved
-    made = {entry.step_name: entry.artifact for entry in plan.entries}
-    return not is_delivered(spec, made)
+    found = {entry.step_name: entry.artifact for entry in plan.entries}
+    return not is_delivered(spec, found)

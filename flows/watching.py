@@ -52,7 +52,7 @@ def watch(
     """Measure the checkpoints that a training run writes, as they come; Ctrl-C ends it.
 
     Looks at the study's folder or repository again and again and does what is new. A failure
-    is told and tried again with the next look; with `--once` it ends with exit code 1. The
+    is reported and tried again with the next look; with `--once` it ends with exit code 1. The
     study file is read once.
 
     Example: `grokpath watch mine.yaml --every 10m`

@@ -1,6 +1,6 @@
 """The door to a model hub: huggingface_hub, with patience and plain words.
 
-A busy, broken or silent hub is asked again after a growing pause, or after the one that it
+A busy, broken or silent hub is requested again after a growing pause, or after the one that it
 requests, for up to PATIENCE_SECONDS, or REACH_SECONDS if it was never there. No message repeats a
 token or an address, because the addresses of large files carry signatures.
 """

@@ -1,1 +1,1 @@
-"""What is kept: identities, artifacts, the warehouse, the tracking store."""
+"""What is stored: identities, artifacts, the warehouse, the tracking store."""

@@ -2,7 +2,7 @@
 
     <root>/artifacts/<step>/v<version>-<fingerprint>/
         data files      Parquet, npz, JSON, safetensors, HTML
-        record.json     what made them, from what, with which versions; SHA-256 of every file
+        record.json     how they were computed and from what, versions; SHA-256 of every file
         result.json     Prefect's own result record, written last
 
 Data, record and cache entry live and die together: delete the folder and the step runs again.
@@ -34,7 +34,7 @@ from store.root import root as root
 RECORD = "record.json"
 RESULT = "result.json"
 SEALED = ("step_name", "version", "fingerprint", "digest", "summary", "inputs", "files")
-"""Fields of a record that the record's own digest covers; the others tell when and where."""
+"""Fields of a record that the record's own digest covers; the others are when and where."""
 FOLDER = re.compile(r"^v(?P<version>\d+)-(?P<fingerprint>\w+)$")
 
 
@@ -231,8 +231,8 @@ def agreeing_result(artifact: Artifact) -> bool:
     path = artifact.path / RESULT
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        told = json.loads(stored["result"])["data"]
-        return stored["metadata"]["storage_key"] == str(path) and Artifact(**told) == artifact
+        stored_as = json.loads(stored["result"])["data"]
+        return stored["metadata"]["storage_key"] == str(path) and Artifact(**stored_as) == artifact
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -313,11 +313,11 @@ def commit(
 
 
 def settle(folder: Path, final: Path) -> None:
-    """Put a whole draft in its place, so that it survives a crash from then on."""
+    """Put a complete draft in its place, so that it survives a crash from then on."""
     for file in [*_data_files(folder), folder / RECORD]:
         _sync(file)
     _sync(folder)
-    if final.exists():  # damaged and found so after the cache was asked
+    if final.exists():  # damaged and found so after the cache was looked up
         discard(final)
     folder.rename(final)
     _sync(final.parent)

@@ -1,4 +1,4 @@
-"""The data sets that a study reads, as MLflow is told of them: name, digest, where from, how much.
+"""The data sets that a study reads, as MLflow shows them: name, digest, where from, how much.
 
     <domain>-probe          the training samples that are measured      context training
     <domain>-validation     the samples of the validation loss          context validation

@@ -25,8 +25,8 @@ def documents_of(
             continue
         removed = _removed(one["contamination"])
         for domain, values in _scored(one["steps"], one["scores"], accuracy).items():
-            kept = values.loc[~values.index.isin(removed.get(accuracy[domain] or "", ()))]
-            found[one["name"], domain] = kept
+            counted = values.loc[~values.index.isin(removed.get(accuracy[domain] or "", ()))]
+            found[one["name"], domain] = counted
     return found
 
 

@@ -60,7 +60,7 @@ def find_room(root: Path) -> None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which is made if it is not there yet."""
+    """Whether files can be created in a folder, which is created if it is not there yet."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

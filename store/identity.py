@@ -6,7 +6,7 @@ no branch name. Two consequences:
 
 * A changed setting changes the fingerprints of exactly the steps that were handed it.
 * An input that is rebuilt with the same content leaves its readers untouched, because they know it
-  by the digest of its content, not by how it was made.
+  by the digest of its content, not by how it was computed.
 
 A value that has no stable identity raises :class:`IdentityError`. Guessing (pickle, `repr`, memory
 addresses) would give a key that differs between processes, and with it silent recomputation or,

@@ -1,8 +1,8 @@
-"""What MLflow is told about a study, read from its warehouse.
+"""What MLflow gets of a study, read from its warehouse.
 
 Names are chosen for MLflow's pages: a slash groups charts (`main/math/pathway_distance`), and a
 checkpoint's metrics (`pathway_distance_math`) can be searched without quoting. This module knows no
-MLflow; :mod:`store.tracking` does the telling.
+MLflow; :mod:`store.tracking` sends it.
 """
 
 import json
@@ -73,7 +73,7 @@ class Point:
 
 @dataclass(frozen=True)
 class CheckpointMirror:
-    """One checkpoint with everything that is said about it."""
+    """One checkpoint with all its params and numbers."""
 
     title: str
     family: str

@@ -1,4 +1,4 @@
-"""With what an artifact was made: package versions, git commit, Python, machine."""
+"""With what an artifact was computed: package versions, git commit, Python, machine."""
 
 import platform
 import subprocess

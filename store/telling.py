@@ -74,14 +74,14 @@ def fill(
     with ThreadPoolExecutor(at_once) as callers:
         files = callers.submit(_log_files, client, run_id, spec_yaml, database, report_dir)
         # Started a millisecond apart, so that MLflow lists them in order.
-        told = callers.map(
+        sent = callers.map(
             lambda numbered: _log_checkpoint(
                 client, experiment_id, run_id, numbered[1], now + numbered[0]
             ),
             enumerate(checkpoint_mirrors(database)),
         )
         try:
-            list(told)
+            list(sent)
             files.result()
         except BaseException:
             callers.shutdown(cancel_futures=True)

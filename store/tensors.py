@@ -1,4 +1,4 @@
-"""Routing tensors on disk: npz files per domain of a checkpoint, written whole or not at all."""
+"""Routing tensors on disk: npz files per domain of a checkpoint, written at once or not at all."""
 
 import os
 from dataclasses import dataclass, fields
@@ -54,7 +54,7 @@ class TangentKernel:
 
 
 def save_routing(tensors: RoutingTensors, path: Path) -> None:
-    """Write the tensors under a temporary name and rename: a file that is there is whole."""
+    """Write the tensors under a temporary name and rename: a file that is there is complete."""
     _save(tensors, path)
 
 

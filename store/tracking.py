@@ -10,7 +10,7 @@ The study run carries the tag `grokpath.fingerprint` and is marked finished last
 finds a finished run with its key does nothing. One that has finished deletes what others with its
 key have left unfinished, be it the remains of a crash or an export that goes on at the same time;
 the latter then finds the finished one and takes it. So exporting twice, or by two at once, leaves
-one run, and a finished run is whole.
+one run, and a finished run is complete.
 
 The store is the one given, else `MLFLOW_TRACKING_URI`, else a SQLite file in the data root.
 """
@@ -121,7 +121,7 @@ def _export(
 
 
 def exists(run_key: str, *, study: str, data_root: Path, tracking_uri: str | None = None) -> bool:
-    """Whether a whole export of this run of a study (by name) is in MLflow; creates nothing.
+    """Whether a complete export of this run of a study (by name) is in MLflow; creates nothing.
 
     Raises
     ------
@@ -172,23 +172,23 @@ def _study_runs(client: MlflowClient, experiment_id: str, run_key: str) -> list[
 
 
 def _finished(client: MlflowClient, experiment_id: str, run_key: str) -> Run | None:
-    """The whole export with this key; of two, the one that was finished first."""
+    """The complete export with this key; of two, the one that was finished first."""
     found = _study_runs(client, experiment_id, run_key)
-    whole = [run for run in found if run.info.status == "FINISHED"]
-    return min(whole, key=lambda run: (run.info.end_time, run.info.run_id), default=None)
+    complete = [run for run in found if run.info.status == "FINISHED"]
+    return min(complete, key=lambda run: (run.info.end_time, run.info.run_id), default=None)
 
 
 def _settle(client: MlflowClient, experiment_id: str, run_key: str) -> Run:
-    """Leave one whole export with this key, and no remains of a broken or slower one.
+    """Leave one complete export with this key, and no remains of a broken or slower one.
 
     An export that goes on elsewhere meets a deleted run, and then finds this one.
     """
-    kept = _finished(client, experiment_id, run_key)
-    assert kept is not None
+    first = _finished(client, experiment_id, run_key)
+    assert first is not None
     for run in _study_runs(client, experiment_id, run_key):
-        if run.info.run_id != kept.info.run_id:
+        if run.info.run_id != first.info.run_id:
             _discard(client, experiment_id, run.info.run_id)
-    return kept
+    return first
 
 
 def _discard(client: MlflowClient, experiment_id: str, study_run_id: str) -> None:

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 # SQLite says these of a file that is no store or a damaged one; of a locked or full one, others.
 BROKEN_FILE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# The one telling phrase in what the HTTP library says of a request that failed.
+# The one useful phrase in what the HTTP library says of a request that failed.
 WHY = re.compile(
     r"(?<=\] )[A-Za-z][\w ]+|timed out|too many \d+ error responses|error code \d+"
     r"|response body was not in a valid JSON format"
@@ -23,7 +23,7 @@ WHY = re.compile(
 
 
 def reached(uri: str, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` answers; a store that cannot be used is told as an error that says what to do.
+    """What `ask` answers; a store that cannot be used becomes an error that says what to do.
 
     MLflow's own error for an unknown scheme cannot be unpickled, so no other process may meet it:
     ours is raised where no error is being handled, because some picklers take along the one that
@@ -32,10 +32,10 @@ def reached(uri: str, ask: Callable[[], Answer]) -> Answer:
     try:
         return ask()
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ModuleNotFoundError) as error:
-        told = explained(uri, error)
-        if told is None:
+        clear = explained(uri, error)
+        if clear is None:
             raise
-    raise told
+    raise clear
 
 
 def explained(uri: str, error: Exception) -> Exception | None:
@@ -72,6 +72,6 @@ def _unusable(shown: str, error: BaseException) -> ValueError:
             "everything in it can be exported again"
         )
     return ValueError(
-        f"{path} cannot be used as an MLflow store ({reason}); mend that or correct "
+        f"{path} cannot be used as an MLflow store ({reason}); fix that or correct "
         "MLFLOW_TRACKING_URI, then run again"
     )

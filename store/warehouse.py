@@ -2,8 +2,8 @@
 
 DuckDB lets one process write and shuts everybody else out while it does, so the file is never
 written in place. :func:`build` makes a new one beside it and renames it over the old: who is
-reading keeps the old file, who asks next sees the new one, and a build that fails changes nothing.
-The file can be made again from the artifacts at any time.
+reading has the old file, who opens it next the new one, and a build that fails changes nothing.
+The file can be built again from the artifacts at any time.
 
 Tables come from :mod:`store.schemas`; each `sql/NN_name.sql` becomes the view `name`, and the
 comment it starts with becomes the view's description.
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from store.schemas import TABLES, Table, conform, lookup
 
 VIEWS = Path(__file__).parent / "sql"
-# Nothing is fetched from the network, whatever a query asks for.
+# Nothing is fetched from the network, whatever a query names.
 OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # A reader sees the database and nothing else of the machine, and cannot change that.
 READING = {**OFFLINE, "enable_external_access": False, "lock_configuration": True}
@@ -107,7 +107,7 @@ def query(path: Path, sql: str) -> pa.Table:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Ask]:
-    """Open a warehouse once for many queries; each is asked, and may fail, as by :func:`query`."""
+    """Open a warehouse once for many queries; each is run, and may fail, as by :func:`query`."""
     with _connected(path) as connection:
         yield partial(_ask, connection)
 

@@ -1,1 +1,1 @@
-"""What is asked: the typed study (:mod:`studies.spec`) and the study files beside it."""
+"""What is requested: the typed study (:mod:`studies.spec`) and the study files beside it."""

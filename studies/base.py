@@ -43,11 +43,11 @@ def _auto_or_number(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("expected auto or a number above 0") from None
 
 
-def _auto_or_whole(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+def _auto_or_integer(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     try:
         return check(value)
     except ValidationError:
-        raise ValueError("expected auto or a whole number above 0") from None
+        raise ValueError("expected auto or an integer above 0") from None
 
 
 StudyName = Annotated[Slug, AfterValidator(_free_name)]
@@ -55,7 +55,7 @@ AutoOrPositive = Annotated[
     Literal["auto"] | Annotated[float, Field(gt=0.0)], WrapValidator(_auto_or_number)
 ]
 AutoOrWhole = Annotated[
-    Literal["auto"] | Annotated[int, Field(gt=0)], WrapValidator(_auto_or_whole)
+    Literal["auto"] | Annotated[int, Field(gt=0)], WrapValidator(_auto_or_integer)
 ]
 
 

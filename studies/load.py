@@ -34,7 +34,7 @@ def load_study(
     path
         A YAML file, or the name of a study that ships with grokpath (`nano`, `smoke`).
     overlays
-        YAML files, or names of overlays that ship with grokpath, laid over it one after the other
+        YAML files, or names of overlays that ship with grokpath, applied to it one after the other
         (:mod:`studies.overlay`). Relative paths in them start at the study file too.
     changes
         One more overlay, given as data.
@@ -98,12 +98,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _check_keys(keys: list[yaml.Node]) -> None:
-    seen = set()
+    found = set()
     for key in keys:
         if isinstance(key, yaml.ScalarNode):
-            if (key.tag, key.value) in seen:
+            if (key.tag, key.value) in found:
                 raise _problem(f"key {_shown(key.value)} is given more than once", key)
-            seen.add((key.tag, key.value))
+            found.add((key.tag, key.value))
 
 
 def _problem(message: str, node: yaml.Node) -> yaml.MarkedYAMLError:

@@ -37,7 +37,7 @@ class CorpusSpec(Frozen):
     chemistry_train_share: Share = 0.18
     validation_share: Share = Field(
         default=0.25,
-        description="Share of the held-out samples kept for the validation loss; the rest are "
+        description="Share of the held-out samples left for the validation loss; the rest are "
         "the benchmark, so the two never share a sample.",
     )
 
@@ -72,7 +72,7 @@ class CorpusSpec(Frozen):
         return self
 
     def _strata(self) -> dict[str, list[tuple[int, int]]]:
-        """By domain: units that are split as a whole, and samples in each (models.nano.corpus)."""
+        """By domain: units that are split together, and samples in each (models.nano.corpus)."""
         p = self.modulus
         return {
             "math": [(p, 1), (p * (p - 1) // 2, 2)],  # a + b and b + a stay together

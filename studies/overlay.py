@@ -2,7 +2,7 @@
 
 An overlay is YAML of the same shape that holds only what differs. Mappings are merged; lists whose
 entries have a `name` are merged by it; anything else replaces what was there. A study file that
-says `extends: <another study>` is laid over that one in the same way.
+says `extends: <another study>` overrides that one in the same way.
 """
 
 import difflib
@@ -56,7 +56,7 @@ def _by_name(study: list[Any], overlay: list[Any], at: str) -> list[Any]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise OverlayError(
                 f"{at}: the study has no entry named {name!r} ({', '.join(known)}){hint} An "
-                "overlay changes entries; to replace the whole list, write another study file"
+                "overlay changes entries; to replace the list, write another study file"
             )
     return [
         lay_over(entry, changes[entry["name"]], f"{at}.{entry['name']}")

@@ -25,7 +25,7 @@ class RoutingSpec(Frozen):
     max_tokens: int = Field(
         default=4096,
         ge=1,
-        description="Tokens per domain whose own routing is kept, for the measures of tokens; a "
+        description="Tokens per domain whose own routing is stored, for the measures of tokens; a "
         "seeded sample of the probe set's when there are more.",
     )
     kernel_samples: int = Field(
@@ -78,7 +78,7 @@ class GeneralizationSpec(Frozen):
 
 
 class ContaminationSpec(Frozen):
-    """Which benchmark documents may have been seen in training (arXiv 2506.21551, App. B.1)."""
+    """Which benchmark documents may have been in the training data (arXiv 2506.21551, App. B.1)."""
 
     removed_share: float = Field(
         default=0.10,
@@ -199,7 +199,7 @@ class EvaluationSpec(Frozen):
     tasks_folder: Path | None = Field(
         default=None,
         description="Folder with lm-eval task files of your own; relative paths start at the "
-        "study file. The nano series bring theirs.",
+        "study file. The nano series have their own.",
     )
     limit: int | None = Field(default=None, ge=1, description="First so many documents per task.")
     max_generated: int | None = Field(
@@ -224,9 +224,7 @@ class AnalysisSpec(Frozen):
 class OnlineSpec(Frozen):
     """What a monitor says while training runs, from the checkpoints up to then alone."""
 
-    min_checkpoints: int = Field(
-        default=4, ge=3, description="Checkpoints before the first thing is said."
-    )
+    min_checkpoints: int = Field(default=4, ge=3, description="Checkpoints before the first call.")
     window: int = Field(default=3, ge=2, description="Last checkpoints that a call looks at.")
     plateau_tolerance: float = Field(
         default=0.05, gt=0.0, description="Loss counts as flat within this many nats per token."
@@ -260,5 +258,5 @@ class Runtime(Frozen):
     disk_budget: ByteSize = Field(
         default=ByteSize(100 * 10**9),
         gt=0,
-        description="Bytes of downloaded weights kept at once, such as 60GB.",
+        description="Bytes of downloaded weights on disk at once, such as 60GB.",
     )

@@ -155,7 +155,7 @@ class Samples(Frozen):
 
     text_field: str = Field(default="text", min_length=1, description="Field with the text.")
     template: Template | None = Field(
-        default=None, description="Text made of several fields, in place of text_field."
+        default=None, description="Text composed of several fields, in place of text_field."
     )
     answer_field: str | None = Field(
         default=None,
@@ -213,7 +213,7 @@ class TextSamples(Samples):
 
 
 class HubSamples(Samples):
-    """Samples from a data set on the Hugging Face hub, read as a stream, never as a whole.
+    """Samples from a data set on the Hugging Face hub, read as a stream, never completely.
 
     With a seed the stream is shuffled inside a window of `shuffle_window` samples, so the choice is
     random near the beginning of the data, not over all of it.

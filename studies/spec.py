@@ -93,7 +93,7 @@ class Domain(Frozen):
         "it is.",
     )
     benchmarks: tuple[Benchmark, ...] = Field(
-        default=(), description="The first is the domain's accuracy; the others are kept beside it."
+        default=(), description="The first is the domain's accuracy; the others stand beside it."
     )
 
     @field_validator("tuning")
@@ -111,7 +111,7 @@ class Domain(Frozen):
 
 
 class Study(Frozen):
-    """The whole question: series of checkpoints, domains, and how they are measured."""
+    """The study: series of checkpoints, domains, and how they are measured."""
 
     name: StudyName
     title: str = ""

@@ -138,7 +138,7 @@ def find_generalization(
     """Find the step from which each benchmark document stays answered.
 
     Documents that look contaminated are left out. Writes generalization.parquet and
-    clean_scores.parquet, the scores of what is kept. A benchmark whose metric is a share per
+    clean_scores.parquet, the scores without these. A benchmark whose metric is a share per
     document has scores and no such step: its documents are neither right nor wrong. Costs about a
     second.
     """
@@ -158,12 +158,12 @@ def find_generalization(
             "checkpoint; score all checkpoints with the same benchmark files"
         )
     marked = _marked(contamination, wide)
-    kept = wide[~marked["removed"].to_numpy(dtype=bool)]
+    counted = wide[~marked["removed"].to_numpy(dtype=bool)]
     unmarked = wide[~marked["marked"].to_numpy(dtype=bool)]
     write_rows(
-        "clean_scores", _clean_scores(kept, unmarked, wide, steps), out, leave_out=("series",)
+        "clean_scores", _clean_scores(counted, unmarked, wide, steps), out, leave_out=("series",)
     )
-    right = right.loc[kept.index]
+    right = right.loc[counted.index]
     shares = right.isna().any(axis=1).groupby(level=["domain", "benchmark"]).transform("any")
     right = right[~shares]
     found_N = np.zeros(0, dtype=np.int64)
@@ -216,23 +216,23 @@ def _check_same_documents(steps: list[int], scores: list[Artifact]) -> None:
             at, digest = first.setdefault(name, (training_step, data["documents_digest"]))
             if digest != data["documents_digest"]:
                 raise ValueError(
-                    f"benchmark {name} asked other documents at step {training_step} than at step "
+                    f"benchmark {name} had other documents at step {training_step} than at step "
                     f"{at}; delete the older scores below artifacts/benchmarks and run again"
                 )
 
 
 def _clean_scores(
-    kept: "pd.DataFrame", unmarked: "pd.DataFrame", every: "pd.DataFrame", steps: list[int]
+    counted: "pd.DataFrame", unmarked: "pd.DataFrame", every: "pd.DataFrame", steps: list[int]
 ) -> list[dict[str, Any]]:
-    """Mean value of the kept documents, by checkpoint and benchmark."""
+    """Mean value of the counted documents, by checkpoint and benchmark."""
     groups = ["domain", "benchmark"]
-    asked = every.groupby(level=groups, sort=False).size().to_dict()
+    sizes = every.groupby(level=groups, sort=False).size().to_dict()
     clean = {
         key: block.to_numpy(dtype=float).mean(axis=0)
         for key, block in unmarked.groupby(level=groups, sort=False)
     }
     rows = []
-    for key, block in kept.groupby(level=groups, sort=False):
+    for key, block in counted.groupby(level=groups, sort=False):
         domain, benchmark = key
         for place, training_step in enumerate(steps):
             values = block.to_numpy(dtype=float)[:, place]
@@ -246,7 +246,7 @@ def _clean_scores(
                     "std_error": None if error is None else float(error),
                     "value_unmarked": float(clean[key][place]) if key in clean else None,
                     "num_documents": len(values),
-                    "num_removed": asked[key] - len(values),
+                    "num_removed": sizes[key] - len(values),
                 }
             )
     return rows
@@ -297,7 +297,7 @@ def judge_monitors(
         seed=analysis.seed,
     )
     apart = separations(curves, controls)
-    said, leads = online_rows(
+    calls, leads = online_rows(
         curves,
         controls,
         MONITORS,
@@ -319,7 +319,7 @@ def judge_monitors(
         ),
         "separation": apart,
         "trend_fits": trend_rows(curves),
-        "online": said,
+        "online": calls,
         "lead_lag": leads,
         "leaderboard": leaderboard_rows(
             curves,

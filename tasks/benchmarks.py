@@ -54,7 +54,7 @@ def find_benchmarks(
 
 
 def check_sandbox(benchmarks: dict[str, list[Benchmark]]) -> None:
-    """Refuse benchmarks with programs where no sandbox works; asked anew in every run.
+    """Refuse benchmarks with programs where no sandbox works; checked anew in every run.
 
     Raises
     ------
@@ -118,14 +118,14 @@ def score_benchmarks(
     Writes benchmark_scores.parquet and benchmark_documents.parquet. One model load serves all
     benchmarks; a domain with an adapter is scored with it. `definitions` are what
     :func:`find_benchmarks` returned, `commits` those of hub data sets by repository. The summary
-    says by benchmark which documents were asked. Costs one to three seconds per nano checkpoint.
+    says by benchmark which documents were scored. Costs one to three seconds per nano checkpoint.
     Runs again when a benchmark's files, its data, an adapter or the settings change. What was
     scored before an interruption, or beside a benchmark that failed, is not scored again. `label`
     tells the scores of one checkpoint under several tunings apart.
     """
     wanted = [(domain, one) for domain, chosen in benchmarks.items() for one in chosen]
     parts = [Part(out / PARTS / f"{at:03d}", *one, definitions) for at, one in enumerate(wanted)]
-    missing = [part for part in parts if not part.is_whole()]
+    missing = [part for part in parts if not part.is_complete()]
     if missing:
         from evals.harness import check_special_tokens, score
         from models.loading import load_checkpoint
@@ -171,13 +171,12 @@ class Part:
     benchmark: Benchmark
     definitions: dict[str, str]
 
-    def is_whole(self) -> bool:
-        """Whether the pair is there and is what would be made now."""
+    def is_complete(self) -> bool:
+        """Whether the pair is there and is what would be computed now."""
         try:
             record = self.read()
             return (
-                record["made_from"] == self._made_from()
-                and file_digest(self.rows) == record["sha256"]
+                record["made_from"] == self._inputs() and file_digest(self.rows) == record["sha256"]
             )
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -190,7 +189,7 @@ class Part:
             "score": {"domain": self.domain, **{name: result[name] for name in SCORED}},
             "data": {name: result[name] for name in DATA},
             "device": result["device"],
-            "made_from": self._made_from(),
+            "made_from": self._inputs(),
             "sha256": file_digest(self.rows),
         }
         unfinished = self.stem.with_suffix(".unfinished")
@@ -212,7 +211,7 @@ class Part:
         """File with the score."""
         return self.stem.with_suffix(".json")
 
-    def _made_from(self) -> list[Any]:
+    def _inputs(self) -> list[Any]:
         definition = self.definitions.get(self.benchmark.name)
         return [self.domain, self.benchmark.name, definition, {p: version(p) for p in PACKAGES}]
 
@@ -235,17 +234,17 @@ def _fill(missing: list[Part], run: Callable[[Part], dict[str, Any]], num_parts:
         except Exception as error:
             failures[part.benchmark.name] = error
     if failures:
-        kept = num_parts - len(failures)
-        told = "\n".join(f"{name}: {_told(error)}" for name, error in failures.items())
+        saved = num_parts - len(failures)
+        messages = "\n".join(f"{name}: {_message(error)}" for name, error in failures.items())
         first = next(iter(failures.values()))
         kind = ValueError if all(isinstance(e, ValueError) for e in failures.values()) else None
         raise (kind or RuntimeError)(
-            f"{len(failures)} of {num_parts} benchmarks failed; the other {kept} are kept and are "
-            f"not scored again.\n{told}"
+            f"{len(failures)} of {num_parts} benchmarks failed; the other {saved} are saved "
+            f"and are not scored again.\n{messages}"
         ) from first
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 

@@ -70,24 +70,24 @@ def find_contamination(
         )
         scores = [min_k_score(one, contamination.lowest_share) for one in found]
     marked = [False] * len(documents)
-    for asked in dict.fromkeys((row["domain"], row["benchmark"]) for row in rows):
-        places = [at for at, row in enumerate(rows) if (row["domain"], row["benchmark"]) == asked]
+    for place in dict.fromkeys((row["domain"], row["benchmark"]) for row in rows):
+        places = [at for at, row in enumerate(rows) if (row["domain"], row["benchmark"]) == place]
         if contamination.removed_share > 0:
             marks = contaminated([scores[at] or 0.0 for at in places], contamination.removed_share)
             for at, mark in zip(places, marks.tolist(), strict=True):
                 marked[at] = mark
-    told = [
+    judged = [
         {**row, "score": score, "marked": mark, "removed": mark and contamination.exclude}
         for row, score, mark in zip(rows, scores, marked, strict=True)
     ]
-    write_rows("contamination", told, out, leave_out=("series",))
+    write_rows("contamination", judged, out, leave_out=("series",))
     texts = [
         {**row, "text": d["prompt"] + d["target"]} for row, d in zip(rows, documents, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(texts), out / "documents.parquet", compression="zstd")
     return {
         "num_marked": sum(marked),
-        "num_removed": sum(one["removed"] for one in told),
+        "num_removed": sum(one["removed"] for one in judged),
         "num_documents": len(documents),
     }
 

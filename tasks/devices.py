@@ -1,7 +1,7 @@
-"""Which graphics card a body computes on: a card has one user at a time, over the whole machine.
+"""Which graphics card a body computes on: a card has one user at a time, on this machine.
 
 A card is taken by locking a file that is named after it, so a second flow, a second study or a
-second user waits, and whoever is killed lets go: the kernel drops the lock. The number of bodies
+second user waits, and of whoever is killed the kernel drops the lock. The number of bodies
 on cards can be bounded further, over several machines, by a Prefect global concurrency limit named
 `gpu` (`prefect gcl create gpu --limit 4`); where there is none, nothing is bounded.
 """
@@ -27,8 +27,8 @@ from studies.settings import Runtime
 LIMIT = "gpu"
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 _POLL_SECONDS = 0.2
-# Asked of another process: this one shall not import torch, nor open the driver.
-_ASK = """
+# Run in another process: this one shall not import torch, nor open the driver.
+_LIST_CARDS = """
 import json, torch
 cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
 print(json.dumps([str(card.uuid) for card in cards]))
@@ -59,8 +59,10 @@ def cards() -> tuple[Card, ...]:
     """
     if not any(Path(driver).exists() for driver in _DRIVERS):
         return ()
-    asked = subprocess.run([sys.executable, "-c", _ASK], check=True, capture_output=True, text=True)
-    uuids = json.loads(asked.stdout)
+    done = subprocess.run(
+        [sys.executable, "-c", _LIST_CARDS], check=True, capture_output=True, text=True
+    )
+    uuids = json.loads(done.stdout)
     return tuple(Card(f"cuda:{number}", uuid) for number, uuid in enumerate(uuids))
 
 
@@ -136,7 +138,7 @@ def _first_free(wanted: Sequence[Card], held: ExitStack) -> Card | None:
 
 
 def _lock_file(one: Card) -> Path:
-    """A card's lock file, made where it is missing; any user may lock it, none needs to write."""
+    """A card's lock file, created where it is missing; any user may lock it without writing."""
     folder = Path(tempfile.gettempdir()) / "grokpath-cards"
     try:
         folder.mkdir()

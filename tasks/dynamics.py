@@ -1,4 +1,4 @@
-"""What only a whole series shows: drift of the routing, and how the weights settle."""
+"""What only a series shows: drift of the routing, and how the weights settle."""
 
 import json
 from pathlib import Path

@@ -77,8 +77,8 @@ def discover(series_name: str, source: LocalSource, *, looking: bool = False) ->
             f"steps {', '.join(str(one.step) for one in there)}"
         )
     if not wanted:
-        told = "".join(f"\n{one}" for one in left_out)
-        raise NothingYet(f"{source.path} holds no complete checkpoint yet{told}")
+        lines = "".join(f"\n{one}" for one in left_out)
+        raise NothingYet(f"{source.path} holds no complete checkpoint yet{lines}")
     checkpoints = [
         Checkpoint(
             series=series_name,
@@ -150,7 +150,7 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
         return
     if checkpoint_digest(checkpoint.path) != checkpoint.digest:
         raise ValueError(
-            f"{checkpoint.path} has changed since the study looked at it, so nothing is kept that "
+            f"{checkpoint.path} has changed since the study looked at it, so nothing is saved that "
             "was measured on it; run again"
         )
 

@@ -85,7 +85,7 @@ def measure_routing(
 
 
 def inputs_of(probes: Artifact, domain: str) -> list[list[int]]:
-    """Token ids of each probe sample up to its first answer token, which is what it is asked."""
+    """Token ids of each probe sample up to its first answer token, which is its question."""
     samples = pq.read_table(
         probes.path / "probes.parquet",
         columns=["token_ids", "counted"],

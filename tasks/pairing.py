@@ -63,10 +63,10 @@ def pair_groups_by_text(
     similar: list[dict[str, Any]] = []
     for domain, benchmark in accuracy.items():
         of_domain = samples[samples["domain"] == domain]
-        asked = documents[(documents["domain"] == domain) & (documents["benchmark"] == benchmark)]
+        tests = documents[(documents["domain"] == domain) & (documents["benchmark"] == benchmark)]
         _write_groups(of_domain, "pretrain", out / GROUPS / domain)
-        _write_groups(asked, "test", out / GROUPS / domain)
-        known = _large(of_domain, pairing), _large(asked, pairing)
+        _write_groups(tests, "test", out / GROUPS / domain)
+        known = _large(of_domain, pairing), _large(tests, pairing)
         if known[0].empty:
             continue
         vectors = embed([*known[0]["text"], *known[1]["text"]], pairing.embedder, pairing.model)
@@ -85,7 +85,7 @@ def pair_groups_by_text(
                 for row, p in enumerate(training)
                 for column, q in enumerate(tested)
             ]
-        pairs += _rows(domain, known, training, pair_groups(training, tested), _why(asked))
+        pairs += _rows(domain, known, training, pair_groups(training, tested), _why(tests))
     write_rows("pairing", pairs, out, leave_out=("series",))
     write_rows("group_similarity", similar, out, leave_out=("series",))
     return {"num_pairs": sum(row["delay"] is not None for row in pairs)}
@@ -99,7 +99,7 @@ def _rows(
     why_not: str,
 ) -> list[dict[str, Any]]:
     """A row for every training group, paired or not."""
-    sizes, asked = (frame["group"].value_counts().to_dict() for frame in known)
+    sizes, tests = (frame["group"].value_counts().to_dict() for frame in known)
     found = {pair.memorization_step: pair for pair in pairs}
     rows = []
     for step_p in training:
@@ -112,16 +112,16 @@ def _rows(
                 "similarity": pair.similarity if pair else None,
                 "delay": pair.delay if pair else None,
                 "num_samples": int(sizes[step_p]),
-                "num_documents": int(asked[pair.generalization_step]) if pair else None,
+                "num_documents": int(tests[pair.generalization_step]) if pair else None,
                 "note": None if pair else f"unpaired: {why_not}",
             }
         )
     return rows
 
 
-def _why(asked: "pd.DataFrame") -> str:
+def _why(tests: "pd.DataFrame") -> str:
     """Why a training group can be left without a benchmark group."""
-    if asked.empty:
+    if tests.empty:
         return "the benchmark's metric is a share per document, so none is generalized at a step"
     return "there are fewer benchmark groups"
 

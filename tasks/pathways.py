@@ -85,8 +85,8 @@ def measure_pathways(
         if file.exists():  # dense models have no experts, and so no such kernel
             kernel = load_kernel(file)
             chosen = np.isin(ids, kernel.sample_ids_N).nonzero()[0]
-            told = None if answers is None else [answers[at] for at in chosen]
-            tangent = tangent_bound(kernel.kernel_NN, told, **how)
+            answered = None if answers is None else [answers[at] for at in chosen]
+            tangent = tangent_bound(kernel.kernel_NN, answered, **how)
             bounds.append(_bound_row(domain, "tangent", len(chosen), tangent))
         report(number + 1, len(domains), domain)
     everything = replace(settings, max_pairs=min(settings.max_pairs or GLOBAL_PAIRS, GLOBAL_PAIRS))

@@ -20,7 +20,7 @@ from tasks.left_out import LeftOut
 
 @dataclass(frozen=True)
 class Planned:
-    """One step of a plan: the artifact that is there, or None when it would be made."""
+    """One step of a plan: the artifact that is there, or None when it would be computed."""
 
     step_name: str
     label: str

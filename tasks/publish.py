@@ -112,7 +112,7 @@ def check_tracking() -> None:
 
 
 def describe(study: Study) -> dict[str, str]:
-    """The study as one row: names, prose, and the whole question as YAML without its runtime."""
+    """The study as one row: names, prose, and the specification as YAML without its runtime."""
     spec = study.model_dump(mode="json", exclude={"runtime"})
     return {
         "name": study.name,

@@ -1,4 +1,4 @@
-"""Report: one page of HTML and the figures, made from the warehouse alone."""
+"""Report: one page of HTML and the figures, from the warehouse alone."""
 
 from pathlib import Path
 from typing import Any

@@ -34,7 +34,7 @@ ROUTER_WEIGHTS = "router_weights.npy"
 WEIGHT_NORMS = "weight_norms.json"
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     """Whether an earlier attempt left this file, readable, and so those written before it."""
     try:
         load_routing(path)
@@ -77,14 +77,14 @@ def extract_routing(
     )
     kinds = ("probe", "validation", "tokens", "tangent")
     expected = {f"{domain}.{kind}.npz" for domain, _ in groups for kind in kinds}
-    for leftover in out.iterdir():
-        if leftover.name not in expected:
-            leftover.unlink()
+    for file in out.iterdir():
+        if file.name not in expected:
+            file.unlink()
     mean_losses: dict[str, dict[str, float]] = {}
-    told: dict[str, dict[str, float | int]] = {}
+    by_domain: dict[str, dict[str, float | int]] = {}
     for number, (domain, split) in enumerate(groups):
         path = out / f"{domain}.{split}.npz"
-        if not _is_whole(path):
+        if not _is_complete(path):
             here = samples.filter(
                 pc.and_(pc.equal(samples["domain"], domain), pc.equal(samples["split"], split))
             )
@@ -126,7 +126,7 @@ def extract_routing(
             )
         losses_N = load_routing(path).losses_N
         mean_losses.setdefault(domain, {})[split] = float(losses_N.mean())
-        numbers = told.setdefault(domain, {"samples": 0})
+        numbers = by_domain.setdefault(domain, {"samples": 0})
         numbers["samples"] += len(losses_N)
         numbers[f"{split} loss"] = float(losses_N.mean())
         report(number + 1, len(groups), domain)
@@ -137,7 +137,7 @@ def extract_routing(
         "model": describe(model, family),
         "mean_losses": mean_losses,
         "device": device,
-        "by_domain": told,
+        "by_domain": by_domain,
     }
 
 
@@ -153,7 +153,7 @@ def _token_routing(
     sample_ids_N: np.ndarray,
     positions: "Sequence[np.ndarray]",
 ) -> TokenRouting:
-    """Routing of the kept tokens with what they are and where they stand."""
+    """Routing of the chosen tokens with what they are and where they stand."""
     kept = [ids[at] for ids, places in zip(token_ids, positions, strict=True) for at in places]
     return TokenRouting(
         sample_ids_T=np.repeat(sample_ids_N, [len(places) for places in positions]),

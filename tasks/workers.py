@@ -35,7 +35,7 @@ SINGLE_THREADED = (
 )
 STARTED_AT = "grokpath_started_at"
 """Attribute of what a body raises: when a worker began with it."""
-STOPPING = "the run is being stopped; everything already finished is kept"
+STOPPING = "the run is being stopped; everything already finished is saved"
 
 
 class WorkerDied(RuntimeError):
@@ -95,7 +95,7 @@ def _call_in_pool(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
         raise WorkerDied(
             f"the worker process computing {job.label!r} ended without an answer. It was killed, "
             "or the machine ran out of memory; with less memory, lower runtime.workers or "
-            "runtime.batch_size. Everything already finished is kept: run again to go on."
+            "runtime.batch_size. Everything already finished is saved: run again to go on."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a study asks, in the form in which its steps take it."""
+"""What a study requests, in the form in which its steps take it."""
 
 from typing import Any
 
