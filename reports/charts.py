@@ -182,17 +182,17 @@ def panel_specs(
 
 def describe(panel: Panel, axis: Axis) -> str:
     """The panel in one sentence, for readers who cannot see it."""
-    told = []
+    sentences = []
     for label in dict.fromkeys(row["line"] for row in panel.rows):
         rows = sorted(
             (row for row in panel.rows if row["line"] == label), key=lambda row: row["step"]
         )
         first, last = rows[0], rows[-1]
-        told.append(
+        sentences.append(
             f"{label}: {_number(first['value'], axis)} at step {first['step']}, "
             f"{_number(last['value'], axis)} at step {last['step']}"
         )
-    return f"{panel.full_title}. {'; '.join(told)}."
+    return f"{panel.full_title}. {'; '.join(sentences)}."
 
 
 def _number(value: float, axis: Axis) -> str:

@@ -38,7 +38,7 @@ def rising(glance: Sequence[Row], controls: Mapping[str, Sequence[str]]) -> set[
         Rows with series, domain, accuracy_first, accuracy_last and accuracy_max in [0, 1], or
         None where no accuracy was measured.
     controls
-        Controls of each main series; others are not asked about.
+        Controls of each main series; others have none.
     """
     scored = {
         (row["series"], row["domain"]): row for row in glance if row["accuracy_last"] is not None

@@ -113,9 +113,9 @@ def _bounded(rows: list[Row], question: Question, names: Names) -> tuple[list[Ro
     """Rows of as many series as a page has room for, where each has a chart of its own."""
     if "series" not in question.panels or len(names.series) <= MAX_SERIES:
         return rows, ""
-    kept = set(list(names.series)[:MAX_SERIES])
+    shown = set(list(names.series)[:MAX_SERIES])
     note = f"Drawn are the first {MAX_SERIES} of {len(names.series)} series; the query has all."
-    return [row for row in rows if row["series"] in kept], note
+    return [row for row in rows if row["series"] in shown], note
 
 
 def specs_of(

@@ -1,6 +1,6 @@
 """The study in two or three sentences: which monitors pass both tests in the same domain.
 
-What is counted is said: how many measures were tested, and how many of them claim a direction.
+The sentences count how many measures were tested, and how many of them claim a direction.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ def headline(evidence: Evidence) -> str:
         most = max(row["num_checkpoints"] for row in tests)
         return (
             f"{rises} With at most {most} checkpoints after the onset the detrended test abstains "
-            "for every monitor, so whether any follows accuracy cannot be told; more checkpoints "
+            "for every monitor, so whether any follows accuracy cannot be known; more checkpoints "
             "are needed."
         )
     if not evidence.separation:
@@ -73,15 +73,15 @@ def _verdict(evidence: Evidence, among: str) -> list[str]:
             f"the same domain, in these two runs: {_where(both, evidence)}."
         )
         return [found, *_echoes(outcomes.get(ECHO, []))]
-    told = [
+    sentences = [
         f"{among}: none both follows accuracy in the detrended test and differs from the control "
         "in the same domain."
     ]
     if following:
-        told.append(f"Only following: {_where(following, evidence)}.")
+        sentences.append(f"Only following: {_where(following, evidence)}.")
     if apart:
-        told.append(f"Only differing from the control: {_where(apart, evidence)}.")
-    return told + _echoes(outcomes.get(ECHO, []))
+        sentences.append(f"Only differing from the control: {_where(apart, evidence)}.")
+    return sentences + _echoes(outcomes.get(ECHO, []))
 
 
 def _echoes(rows: Sequence[object]) -> list[str]:

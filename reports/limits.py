@@ -30,38 +30,40 @@ def limits(evidence: Evidence, num_steps: int, left_out: Sequence[Row] = ()) -> 
         Distinct steps at which there is a checkpoint.
     """
     names = evidence.names
-    told = [
+    sentences = [
         f"Checkpoint {row['revision']} of {names.of('series', row['series'])} is left out: "
         f"{row['reason']}."
         for row in left_out
     ]
     if num_steps < 2:
-        told.append("There is one checkpoint: nothing can be said about change over training.")
+        sentences.append(
+            "There is one checkpoint: nothing can be concluded about change over training."
+        )
     roles = evidence.names.roles
-    told += _reach(evidence)
-    told += _power(evidence)
-    told += _whole_runs(evidence)
+    sentences += _reach(evidence)
+    sentences += _power(evidence)
+    sentences += _windows_of_all(evidence)
     if any(row["monitor"] == "validation_loss" for row in evidence.correlations):
-        told.append(
+        sentences.append(
             "Validation loss needs held-out samples. Where they come from the pool that the "
             "benchmark was drawn from, as in the nano studies, that it follows accuracy is nearly "
             "built in."
         )
     for series in (name for name, role in roles.items() if role == "control"):
-        told += _control(series, evidence)
+        sentences += _control(series, evidence)
     counts = Counter(roles.values())
     singles = [f"one {role} series" for role in counts if counts[role] == 1]
     if singles:
-        told.append(
+        sentences.append(
             f"There is {listed(singles)}, a single run each. What differs between two "
             "single runs may be luck, and no test of significance is possible for it."
         )
     if "control" not in counts:
-        told.append("There is no control series to say what happens without generalization.")
-    told.append(
+        sentences.append("There is no control series to say what happens without generalization.")
+    sentences.append(
         "A correlation, even a detrended one, does not say that routing causes generalization."
     )
-    return told
+    return sentences
 
 
 def _reach(evidence: Evidence) -> list[str]:
@@ -85,17 +87,17 @@ def _reach(evidence: Evidence) -> list[str]:
         (False, True): "set by the number of checkpoints where they are few, else by the number of "
         "permutations drawn",
     }[all(drawn), any(drawn)]
-    told = [
+    sentences = [
         f"The tests after the onset rest on {_span(sizes, 'd')} checkpoints. The smallest p they "
         f"can reach is {_span(floors, '.2g')}, {reason}."
     ]
     if corrected > evidence.significance:
-        told.append(
+        sentences.append(
             f"Correction for the {num_tests} tests of a family turns that into {corrected:.2g}, so "
             "some tests "
             f"cannot reach {evidence.significance:g} at all: their silence means nothing."
         )
-    return told
+    return sentences
 
 
 def _corrected_floor(tested: Sequence[Row], evidence: Evidence) -> tuple[int, float]:
@@ -148,25 +150,25 @@ def _power(evidence: Evidence) -> list[str]:
     ]
 
 
-def _whole_runs(evidence: Evidence) -> list[str]:
+def _windows_of_all(evidence: Evidence) -> list[str]:
     """Where the window after the onset is no selection at all."""
-    told = []
+    sentences = []
     mains = [name for name, role in evidence.names.roles.items() if role == "main"]
     for series in mains:
         after = _sizes(evidence.correlations, series, WINDOW)
         every = _sizes(evidence.correlations, series, "all")
-        whole = [
+        in_full = [
             title
             for domain, title in evidence.names.domains.items()
             if after.get(domain, 0) > 1 and after[domain] == every.get(domain)
         ]
-        if whole:
+        if in_full:
             which = f" of {evidence.names.of('series', series)}" if len(mains) > 1 else ""
-            told.append(
-                f"In {listed(whole)}{which} the window after the onset is the whole run, so it "
-                "includes the first checkpoints and the fitting of the training data."
+            sentences.append(
+                f"In {listed(in_full)}{which} the window after the onset is the complete run, so "
+                "it includes the first checkpoints and the fitting of the training data."
             )
-    return told
+    return sentences
 
 
 def _sizes(correlations: Sequence[Row], series: str, window: str) -> Mapping[str, int]:
@@ -187,18 +189,18 @@ def _control(series: str, evidence: Evidence) -> list[str]:
     tested = [row for row in rows if row["difference_p"] is not None]
     if not tested:
         return [
-            f"In the control {name} the same test abstains everywhere, so it cannot be said how "
+            f"In the control {name} the same test abstains everywhere, so it is not known how "
             "often it fires without generalization."
         ]
     raw = sum(row["difference_p"] <= level for row in tested)
     after = sum(row["holm_p"] is not None and row["holm_p"] <= level for row in tested)
-    told = (
+    sentences = (
         f"In the control {name} the same test finds {raw} of {len(tested)} (monitor and domain) at "
         f"p ≤ {level:g} before correction, {after} after; chance alone would give at most about "
         f"{len(tested) * level:.0f} before. The monitors of a domain share one accuracy, so these "
         "are not so many independent tests."
     )
-    return [told + (" What it finds there does not count in the main series." if raw else "")]
+    return [sentences + (" What it finds there does not count in the main series." if raw else "")]
 
 
 def _span(values: Sequence[float], form: str) -> str:

@@ -45,7 +45,7 @@ def order_of_events(read: Read, names: Names, risen: set[tuple[str, str]]) -> li
     ----------
     risen
         (series, domain) pairs whose accuracy rises; elsewhere the order means nothing. Thresholds
-        are told of every series: the control's decide what its memorized share means.
+        are reported for every series: the control's decide what its memorized share means.
     """
     rows = read(ORDER_SQL)
     rows.sort(key=lambda row: list(names.domains).index(row["domain"]))
@@ -64,30 +64,30 @@ def _sentence(row: Row, names: Names, *, of_series: bool) -> str:
         (row["accuracy_step"], "accuracy has gone half of its way by step {}"),
         (row["memorized_step"], "half of the samples memorized before the end are so by step {}"),
     ]
-    told = [
+    sentences = [
         text.format(f"{step:,}") for step, text in sorted(e for e in events if e[0] is not None)
     ]
     place = names.of("domain", row["domain"])
     place += f", {names.of('series', row['series'])}" if of_series else ""
-    return f"{place}: {', '.join(told)}."
+    return f"{place}: {', '.join(sentences)}."
 
 
 def _worth(rows: Sequence[Row], names: Names) -> list[str]:
     """Where samples count as memorized that are known hardly better than held-out ones."""
     doubtful = [row for row in rows if row["is_memorized"] is False and row["memorized_step"]]
     several = len({row["series"] for row in rows}) > 1
-    told = []
+    sentences = []
     for row in doubtful:
         place = names.of("domain", row["domain"])
         place += f", {names.of('series', row['series'])}" if several else ""
-        told.append(
+        sentences.append(
             f"{place}: {row['share_memorized'] * 100:.1f} % of the samples count as memorized "
             f"before the end by the paper's rule, but at step {row['memorized_step']:,}, by which "
             f"half of these do, the training loss is {row['training_loss']:.3g} and the "
             f"validation loss {row['validation_loss']:.3g}: training samples on average are known "
             "hardly better than held-out ones, so no delay is shown."
         )
-    return told
+    return sentences
 
 
 def _thresholds(rows: Sequence[Row], names: Names) -> list[str]:
@@ -107,16 +107,16 @@ def _thresholds(rows: Sequence[Row], names: Names) -> list[str]:
     shares = sorted(row["share_memorized"] for row in missed)
     low, high = (f"{missed[0][end] * 100:.0f}" for end in ("share_low", "share_high"))
     span = " to ".join(dict.fromkeys(f"{share * 100:.1f}" for share in (shares[0], shares[-1])))
-    told = (
+    sentences = (
         f"In {where} the share memorized before the last checkpoint is outside the wanted {low} to "
         f"{high} %: it is {span} %."
     )
     automatic = all(row["note"] != GIVEN for row in missed)
     if automatic and all(row["share_memorized"] > row["share_high"] for row in missed):
-        told += (
+        sentences += (
             " What decides there is how long a sample's loss wobbles around its final value, not "
             "when it becomes low."
         )
     elif all(row["share_memorized"] < row["share_low"] for row in missed):
-        told += " There too few samples count as memorized for their steps to say much."
-    return [told]
+        sentences += " There too few samples count as memorized for their steps to say much."
+    return [sentences]

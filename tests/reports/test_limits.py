@@ -10,7 +10,7 @@ from reports.order import order_of_events
 from tests.reports.invented_evidence import NAMES, evidence, monitor, row_of
 
 
-def told(rows, *, names=NAMES, num_steps=20, power=None):
+def limits_of(rows, *, names=NAMES, num_steps=20, power=None):
     return " ".join(limits(evidence(rows, names=names, power=power), num_steps))
 
 
@@ -29,7 +29,7 @@ def test_the_smallest_p_and_what_sets_it(sizes, expected):
         row_of(domain, num_checkpoints=n) for domain, n in zip(("math", "code"), sizes, strict=True)
     ]
     rows.append(row_of("code", name="short", num_checkpoints=5, smallest_p=None))
-    assert expected in told(rows)
+    assert expected in limits_of(rows)
 
 
 def test_permutations_are_drawn_from_the_stated_number_of_checkpoints():
@@ -53,7 +53,7 @@ def test_permutations_are_drawn_from_the_stated_number_of_checkpoints():
     ],
 )
 def test_few_signs_can_set_the_smallest_p(size, floor, expected):
-    assert expected in told([row_of(num_checkpoints=size, smallest_p=floor)])
+    assert expected in limits_of([row_of(num_checkpoints=size, smallest_p=floor)])
 
 
 def seen(domain="math", series="main", power=0.23, corrected=0.05):
@@ -66,19 +66,19 @@ def test_what_a_perfect_monitor_could_show_is_said():
         "With these checkpoints, documents and wobble a perfect monitor, equal to the true "
         "accuracy, would be seen in this share of simulated runs (after correction): "
         "Math 23\u00a0% (5\u00a0%); Code 90\u00a0% (60\u00a0%). Where that is little, “not shown” "
-        "says little." in told([row_of()], power=rows)
+        "says little." in limits_of([row_of()], power=rows)
     )
-    assert "says little" not in told([row_of()], power=[rows[1]])
-    assert "perfect monitor" not in told([row_of()], power=[rows[2]])
-    assert "perfect monitor" not in told([row_of()])
+    assert "says little" not in limits_of([row_of()], power=[rows[1]])
+    assert "perfect monitor" not in limits_of([row_of()], power=[rows[2]])
+    assert "perfect monitor" not in limits_of([row_of()])
 
 
 def test_correction_can_put_the_level_out_of_reach():
     rows = [row_of(name=f"monitor {n}", smallest_p=0.02) for n in range(3)]
     assert (
         "Correction for the 3 tests of a family turns that into 0.06, so some tests cannot reach"
-    ) in told(rows)
-    assert "cannot reach" not in told(rows[:2])
+    ) in limits_of(rows)
+    assert "cannot reach" not in limits_of(rows[:2])
 
 
 def test_correction_counts_the_tests_of_one_family():
@@ -88,9 +88,9 @@ def test_correction_counts_the_tests_of_one_family():
     text = " ".join(limits(evidence(rows, monitors=families), 20))
     assert "cannot reach" not in text
     far = [row_of(name=f"monitor {n}", smallest_p=0.02, p=0.5) for n in range(4)]
-    assert "cannot reach" not in told(far)
+    assert "cannot reach" not in limits_of(far)
     few = [{**row, "num_checkpoints": 8} for row in far]  # nothing finer to draw
-    assert "Correction for the 4 tests of a family turns that into 0.08" in told(few)
+    assert "Correction for the 4 tests of a family turns that into 0.08" in limits_of(few)
 
 
 def test_what_the_test_finds_in_the_control_is_counted():
@@ -106,14 +106,14 @@ def test_what_the_test_finds_in_the_control_is_counted():
         "In the control shuffled the same test finds 2 of 3 (monitor and domain) at p ≤ 0.05 "
         "before correction, 1 after; chance alone would give at most about 0 before. The monitors "
         "of a domain share one accuracy, so these are not so many independent tests. What it finds "
-        "there does not count" in told(rows)
+        "there does not count" in limits_of(rows)
     )
-    assert "finds 0 of 1 (monitor" in told([rows[3]])
-    assert "What it finds there" not in told([rows[3]])
-    assert "control shuffled the same test abstains everywhere" in told([rows[4]])
+    assert "finds 0 of 1 (monitor" in limits_of([rows[3]])
+    assert "What it finds there" not in limits_of([rows[3]])
+    assert "control shuffled the same test abstains everywhere" in limits_of([rows[4]])
 
 
-def test_windows_that_are_the_whole_run_are_named():
+def test_windows_that_are_the_complete_run_are_named():
     rows = [
         row_of("math", num_checkpoints=12),
         row_of("math", num_checkpoints=20, window="all"),
@@ -122,17 +122,19 @@ def test_windows_that_are_the_whole_run_are_named():
         row_of("code", num_checkpoints=20, window="all"),
     ]
     assert (
-        "In Code the window after the onset is the whole run, so it includes the first checkpoints"
-        in told(rows)
+        "In Code the window after the onset is the complete run, so it includes the first checkpoints"
+        in limits_of(rows)
     )
-    assert "whole run" not in told(rows[:2])
-    assert "whole run" not in told([row_of(num_checkpoints=1, window=w) for w in (WINDOW, "all")])
+    assert "whole run" not in limits_of(rows[:2])
+    assert "whole run" not in limits_of(
+        [row_of(num_checkpoints=1, window=w) for w in (WINDOW, "all")]
+    )
 
 
 def test_what_is_missing_is_said():
-    assert "no control series" not in told([row_of()])
+    assert "no control series" not in limits_of([row_of()])
     alone = Names(domains=NAMES.domains, series={"main": "main"}, roles={"main": "main"})
-    text = told([], names=alone, num_steps=1)
+    text = limits_of([], names=alone, num_steps=1)
     assert "no control series" in text
     assert "There is one checkpoint" in text
     assert "smallest p" not in text
