@@ -122,10 +122,10 @@ def test_windows_that_are_the_complete_run_are_named():
         row_of("code", num_checkpoints=20, window="all"),
     ]
     assert (
-        "In Code the window after the onset is the complete run, so it includes the first checkpoints"
-        in limits_of(rows)
+        "In Code the window after the onset is the complete run, so it includes the first "
+        "checkpoints" in limits_of(rows)
     )
-    assert "whole run" not in limits_of(rows[:2])
+    assert "complete run" not in limits_of(rows[:2])
     assert "whole run" not in limits_of(
         [row_of(num_checkpoints=1, window=w) for w in (WINDOW, "all")]
     )
