@@ -21,7 +21,7 @@ import numpy as np
 
 from metrics.monitors import MONITORS
 from store import tracking
-from store.mirror import checkpoint_mirrors, study_points
+from store.mlflow_rows import checkpoint_mirrors, study_points
 from store.schemas import conform
 from store.tracking import MlflowClient
 from store.warehouse import build

@@ -178,12 +178,12 @@ def touch(folder: Path) -> None:
 
 
 def load(folder: Path) -> Artifact:
-    """Reference to the artifact in a folder, without checking its files."""
+    """Reference to the artifact in a folder, its files unverified."""
     return reference(read_record(folder))
 
 
 def reference(record: dict[str, Any]) -> Artifact:
-    """Reference to the artifact that a record is of."""
+    """Reference to the artifact of a record."""
     return Artifact(**{name: record[name] for name in Artifact.model_fields})
 
 
@@ -285,19 +285,14 @@ def commit(
 ) -> Artifact:
     """Turn a draft into an artifact: digest, record, sync, rename."""
     files = {_relative(file, folder): file_digest(file) for file in _data_files(folder)}
-    artifact = Artifact(
-        step_name=step_name,
-        version=version,
-        fingerprint=fingerprint,
-        digest=files_digest(files),
-        summary=summary,
-    )
-    ended_at = datetime.now(UTC)
-    record: dict[str, Any] = {
-        **artifact.model_dump(),
-        "inputs": inputs,
-        "files": files,
+    identity: dict[str, Any] = {
+        "step_name": step_name,
+        "version": version,
+        "fingerprint": fingerprint,
     }
+    artifact = Artifact(**identity, digest=files_digest(files), summary=summary)
+    ended_at = datetime.now(UTC)
+    record: dict[str, Any] = {**artifact.model_dump(), "inputs": inputs, "files": files}
     record |= {
         "seal": _seal(record),
         "num_bytes": sum((folder / name).stat().st_size for name in files),

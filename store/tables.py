@@ -5,7 +5,6 @@ samples are the same artifact, whatever they are called), so the two columns are
 """
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any, TypedDict
 
 import pyarrow as pa
@@ -104,10 +103,10 @@ def warehouse_tables(
 ) -> dict[str, pa.Table]:
     """Every table of the warehouse; `judged` are the artifacts that belong to no single series."""
     tables: dict[str, list[pa.Table]] = {
-        "study": [_rows("study", [study])],
-        "series": [_rows("series", [_series_row(one, i) for i, one in enumerate(series)])],
-        "domains": [_rows("domains", [_domain_row(d, i) for i, d in enumerate(domains)])],
-        "left_out": [_rows("left_out", left_out)],
+        "study": [conform("study", [study])],
+        "series": [conform("series", [_series_row(one, i) for i, one in enumerate(series)])],
+        "domains": [conform("domains", [_domain_row(d, i) for i, d in enumerate(domains)])],
+        "left_out": [conform("left_out", left_out)],
     }
     for one in series:
         for name, table in _series_tables(one):
@@ -116,8 +115,8 @@ def warehouse_tables(
         for name, table in _own_tables(artifact):
             tables.setdefault(name, []).append(conform(name, table))
     used = [*_artifacts_of(series), *judged]
-    tables["artifacts"] = [_rows("artifacts", _artifact_rows(used))]
-    tables["lineage"] = [_rows("lineage", _lineage_rows(used))]
+    tables["artifacts"] = [conform("artifacts", _artifact_rows(used))]
+    tables["lineage"] = [conform("lineage", _lineage_rows(used))]
     return {name: pa.concat_tables(parts) for name, parts in tables.items()}
 
 
@@ -336,11 +335,7 @@ def _digests_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _parquet(artifact: Artifact, name: str) -> pa.Table:
-    return pq.read_table(_file(artifact, name))
-
-
-def _file(artifact: Artifact, name: str) -> Path:
-    return artifact.path / f"{name}.parquet"
+    return pq.read_table(artifact.path / f"{name}.parquet")
 
 
 def _beside(table: pa.Table, **constants: Any) -> pa.Table:
@@ -348,7 +343,3 @@ def _beside(table: pa.Table, **constants: Any) -> pa.Table:
     for name, value in constants.items():
         table = table.append_column(name, pa.array([value] * len(table)))
     return table
-
-
-def _rows(name: str, rows: list[dict[str, Any]]) -> pa.Table:
-    return conform(name, rows)

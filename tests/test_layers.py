@@ -24,7 +24,7 @@ MAY_IMPORT = {
 DOORS = {
     "duckdb": {"store/warehouse.py"},
     "mlflow": {
-        *(f"store/{name}.py" for name in ("tracking", "telling", "unreachable")),
+        *(f"store/{name}.py" for name in ("tracking", "mlflow_run")),
         "deployments/services.py",
     },
     "lm_eval": {

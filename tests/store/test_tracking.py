@@ -21,9 +21,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from store import tracking, unreachable
-from store.data_sets import CONTEXTS
-from store.mirror import safe_name, study_params
+from store import tracking
+from store.mlflow_rows import CONTEXTS, safe_name, study_params
 from store.tracking import FINGERPRINT_TAG, STUDY_RUN_TAG, MlflowClient, exists, export
 from store.warehouse import build, query
 from tests.store.invented import DOMAINS, SERIES, SPEC_YAML, STEPS, build_invented
@@ -308,7 +307,7 @@ def test_a_store_that_is_whole_but_cannot_be_used_is_not_to_be_moved_away() -> N
         connection.execute("PRAGMA query_only = ON")
         with pytest.raises(sqlite3.OperationalError) as caught:
             connection.execute("CREATE TABLE mine (a)")
-    message = str(unreachable.explained("sqlite:////data/mlflow.db", caught.value))
+    message = str(tracking.explained("sqlite:////data/mlflow.db", caught.value))
     assert message.startswith("/data/mlflow.db cannot be used as an MLflow store (attempt to write")
     assert "move it away" not in message
 
@@ -332,7 +331,7 @@ def test_a_tracking_uri_of_an_unknown_scheme_is_refused(
 
 def test_a_missing_database_driver_is_named(tmp_path: Path) -> None:
     error = ModuleNotFoundError("No module named 'driver'", name="driver")
-    message = str(unreachable.explained("mysql://someone:secret@host/db", error))
+    message = str(tracking.explained("mysql://someone:secret@host/db", error))
     assert message.startswith("mysql://host/db needs the Python package 'driver'")
 
 

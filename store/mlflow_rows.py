@@ -1,8 +1,17 @@
-"""What MLflow gets of a study, read from its warehouse.
+"""What MLflow gets of a study, read from its warehouse: params, curves, checkpoints, data sets.
 
 Names are chosen for MLflow's pages: a slash groups charts (`main/math/pathway_distance`), and a
-checkpoint's metrics (`pathway_distance_math`) can be searched without quoting. This module knows no
-MLflow; :mod:`store.tracking` sends it.
+checkpoint's metrics (`pathway_distance_math`) can be searched without quoting. The data sets:
+
+    <domain>-probe          the training samples that are measured      context training
+    <domain>-validation     the samples of the validation loss          context validation
+    <benchmark>             the benchmark's documents                   context evaluation
+
+A digest covers the texts (of a benchmark: the numbers and right answers of its documents), so two
+studies name the same data set exactly when they read the same. Series share what they share: where
+the control has answers of its own, its probe set has the same name and another digest.
+
+This module knows no MLflow; :mod:`store.mlflow_run` sends what is read here.
 """
 
 import json
@@ -14,7 +23,6 @@ from typing import Any
 
 import yaml
 
-from store.data_sets import DataSet, data_sets
 from store.warehouse import query
 
 MAX_PARAM_LENGTH = 500
@@ -42,7 +50,7 @@ CHECKPOINTS = """
     SELECT checkpoints.*, series.role FROM checkpoints JOIN series USING (series)
     ORDER BY series.position, step
 """
-# `part` is what a number was measured on, as in store/data_sets.py. The consistency that is held
+# `part` is what a number was measured on, as in `data_sets`. The consistency that is held
 # against accuracy is the median; searches find it under the plain name too.
 CHECKPOINT_METRICS = """
     WITH named AS (
@@ -59,6 +67,38 @@ CHECKPOINT_METRICS = """
     SELECT series, step, domain, benchmark || '_' || metric, value, benchmark FROM benchmark_scores
     ORDER BY series, step, name
 """
+SAMPLES = """
+    SELECT series, domain, split AS part,
+      md5(string_agg(md5(text), '' ORDER BY sample_id)) AS digest,
+      count(*) AS num_samples, sum(num_tokens)::BIGINT AS num_tokens
+    FROM probes JOIN series USING (series) GROUP BY ALL
+    ORDER BY any_value(series.position), domain, part
+"""
+DOCUMENTS = """
+    SELECT series, domain, benchmark AS part, count(*) AS num_documents,
+      md5(string_agg(concat(document_id, ':', target), '|' ORDER BY document_id)) AS digest
+    FROM (
+        FROM benchmark_documents
+        QUALIFY step = min(step) OVER (PARTITION BY series, domain, benchmark)
+    ) JOIN series USING (series) GROUP BY ALL
+    ORDER BY any_value(series.position), domain, part
+"""
+CONTEXTS = {"probe": "training", "validation": "validation"}
+COUNTS = ("num_samples", "num_tokens", "num_documents")
+Place = tuple[str, str, str]
+"""Series, domain, and `probe`, `validation` or the name of a benchmark."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set; `source` and `profile` are JSON."""
+
+    name: str
+    digest: str
+    context: str
+    source_type: str
+    source: str
+    profile: str
 
 
 @dataclass(frozen=True)
@@ -158,3 +198,45 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(inner, f"{path}.{name}" if path else str(name))
     else:
         yield path, value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def data_sets(database: Path) -> dict[Place, DataSet]:
+    """What every series measured what on."""
+    (study,) = query(database, "SELECT spec_yaml FROM study").to_pylist()
+    spec = yaml.safe_load(study["spec_yaml"])
+    found: dict[Place, DataSet] = {}
+    for sql in (SAMPLES, DOCUMENTS):
+        for row in query(database, sql).to_pylist():
+            place = (row["series"], row["domain"], row["part"])
+            found[place] = _data_set(place, row, _source(spec, *place))
+    return found
+
+
+def _data_set(place: Place, row: Mapping[str, Any], source: Mapping[str, Any]) -> DataSet:
+    _, domain, part = place
+    return DataSet(
+        name=f"{domain}-{part}" if part in CONTEXTS else part,
+        digest=row["digest"],
+        context=CONTEXTS.get(part, "evaluation"),
+        source_type=str(source.get("kind", "lm-eval")),
+        source=json.dumps(source, default=str),
+        profile=json.dumps({name: row[name] for name in COUNTS if name in row}),
+    )
+
+
+def _source(spec: Mapping[str, Any], series: str, domain: str, part: str) -> dict[str, Any]:
+    """What the study's file says of a data set."""
+    of_domain: dict[str, Any] = _named(spec.get("domains"), domain)
+    if part not in CONTEXTS:
+        return _named(of_domain.get("benchmarks"), part)
+    own: dict[str, Any] = _named(spec.get("series"), series).get("probes") or {}
+    if part == "probe" and domain in own:
+        return dict(own[domain])
+    return dict(of_domain.get({"probe": "probes"}.get(part, part)) or {})
+
+
+def _named(parts: Any, name: str) -> dict[str, Any]:
+    return next((dict(part) for part in parts or [] if part.get("name") == name), {})

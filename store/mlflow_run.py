@@ -24,12 +24,13 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from store.addresses import is_server
-from store.data_sets import DataSet, data_sets
-from store.mirror import (
+from store.mlflow_rows import (
     TABLES,
     CheckpointMirror,
+    DataSet,
     Point,
     checkpoint_mirrors,
+    data_sets,
     study_params,
     study_points,
     study_row,
