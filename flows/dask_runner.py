@@ -17,9 +17,8 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
-from tasks.cluster import topic
 from tasks.listeners import Event, emit
-from tasks.workers import SINGLE_THREADED
+from tasks.workers import SINGLE_THREADED, topic
 
 
 class ClusterTaskRunner(DaskTaskRunner):

@@ -32,10 +32,9 @@ from tasks.hub import (
     warn_of_moved,
     without_skipped,
 )
-from tasks.left_out import LeftOut
 from tasks.local import find_checkpoints, local_tokenizer
 from tasks.pairing import check_embedder
-from tasks.plan import Plan
+from tasks.plan import LeftOut, Plan
 from tasks.sizes import SHIPPED, SHIPPED_STEPS
 
 

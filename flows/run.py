@@ -14,8 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field, WithJsonSchema
 
 from flows.checkpoints import training_of
-from flows.execution import Execution, executing
-from flows.failures import StepsFailed
+from flows.execution import Execution, StepsFailed, executing
 from flows.resolve import resolve_series
 from flows.run_page import showing
 from flows.runner import task_runner

@@ -34,18 +34,17 @@ from tasks.contamination import find_contamination
 from tasks.dynamics import measure_drift, measure_dynamics
 from tasks.frozen_router import run_frozen_routers
 from tasks.graph import Graph, Node
-from tasks.left_out import LeftOut
 from tasks.local import is_gone
 from tasks.pairing import pair_groups_by_text
 from tasks.pathways import measure_groups
-from tasks.plan import Plan
+from tasks.plan import LeftOut, Plan
 from tasks.publish import (
     build_warehouse,
     describe,
     export_tracking,
     tracking_destination,
+    write_report,
 )
-from tasks.report import write_report
 from tasks.sensitivity import try_settings
 
 

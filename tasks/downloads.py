@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from store.artifacts import Artifact, Checkpoint, Tokenizer
 from studies.settings import Runtime
-from tasks import cluster
+from tasks import workers
 from tasks.listeners import Event, Kind, emit
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def inputs_here(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> I
     try:
         yield
     finally:
-        if cluster.worker() is not None:  # computes one body at a time: all leases are this one's
+        if (
+            workers.dask_worker() is not None
+        ):  # computes one body at a time: all leases are this one's
             with _lock:
                 closed = [_leases.pop(key) for key in list(_leases)]
             for lease in closed:

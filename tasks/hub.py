@@ -22,7 +22,7 @@ from studies.sources import HubSource
 from studies.spec import Series
 from tasks.downloads import PINNED, pinned_files
 from tasks.graph import Node
-from tasks.left_out import LeftOut
+from tasks.plan import LeftOut
 from tasks.step import step
 
 WIDE_GAP = 2.0  # times the median distance

@@ -1,9 +1,9 @@
 """Folders of checkpoints, as a training run writes and deletes them while we look.
 
 * A checkpoint that is not complete (:mod:`models.complete`), or whose step the study skips, is left
-  out, and every command says which and why (:mod:`tasks.left_out`); when the study names the step
-  of an incomplete one, that is an error.
-* One that was seen before and whose folder is gone stays in the series, known by its digest: a
+  out, and every command says which and why (:class:`tasks.plan.LeftOut`); when the study names
+  the step of an incomplete one, that is an error.
+* One that was found before and whose folder is gone stays in the series, known by its digest: a
   training run that keeps its newest checkpoints deletes what was measured. The flow leaves it out
   again where something of it was never measured (:mod:`flows.study`).
 * Unless another training writes into the folder by now: what is new has a step that what is gone
@@ -23,7 +23,7 @@ from store.locks import locked
 from store.state import KnownCheckpoint, known_checkpoints, set_known_checkpoints
 from studies.base import NothingYet
 from studies.sources import LocalSource
-from tasks.left_out import STALE_SECONDS, LeftOut
+from tasks.plan import STALE_SECONDS, LeftOut
 
 if TYPE_CHECKING:
     from models.digest import LocalCheckpoint

@@ -22,7 +22,7 @@ from prefect.tasks import Task
 
 from store import artifacts, shared
 from store.artifacts import Artifact
-from tasks import cluster
+from tasks import workers
 from tasks.graph import settled
 from tasks.step import Step
 from tasks.task_page import on_its_page
@@ -46,7 +46,7 @@ class FingerprintPolicy(CachePolicy):
         """Key of a task run; a damaged artifact is discarded first, so that the body runs."""
         assert self.step is not None
         if self.root is not None:
-            cluster.enter(self.root)
+            workers.enter_dask_worker(self.root)
         inputs = settled(inputs)
         artifact = self.step.reusable(inputs)
         if artifact is not None:

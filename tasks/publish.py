@@ -46,6 +46,17 @@ def build_warehouse(
     return {}
 
 
+@step("report", version=3, run_name="report")
+def write_report(out: Path, *, warehouse: Artifact, runtime: Runtime) -> dict[str, Any]:
+    """Write report.html (self-contained) and figures/ (PNG and SVG). Costs some ten seconds.
+
+    The summary has the headline.
+    """
+    from reports.page import build_report
+
+    return {"headline": build_report(warehouse.path / WAREHOUSE, out)}
+
+
 def still_tracked(artifact: Artifact, inputs: dict[str, Any]) -> bool:
     """Whether the tracking store still has the run that an earlier export wrote."""
     from store.tracking import exists

@@ -7,6 +7,11 @@ deciding in a thread costs about 40 ms and starts no child when everything is re
 (docs/decisions/0002-worker-processes.md).
 
 Each worker computes with one thread, so results do not depend on the number of cores.
+
+A worker of a Dask cluster is a daemonic process, which may have no child processes, so there a body
+runs in the worker itself: one at a time, with one compute thread, and so with the same numbers.
+Results go through the artifact root, which must be the same folder, under the same path, for all
+workers and the flow.
 """
 
 import fcntl
@@ -18,13 +23,16 @@ import sys
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
-from tasks import cluster
-from tasks.listeners import Event, Kind, emit
+from tasks.listeners import Event, Kind, emit, listen
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -77,7 +85,7 @@ def run(job: Job, num_workers: int, inputs: dict[str, Any]) -> Answer:
     WorkerDied
         When the process was killed or ran out of memory. The next call starts new workers.
     """
-    if cluster.worker() is not None:
+    if dask_worker() is not None:
         _compute_with_one_thread()
         return _call(job, inputs)
     return _call_in_pool(job, num_workers, inputs)
@@ -104,7 +112,7 @@ def report(done: int, total: int, message: str = "") -> None:
     event = Event(*_running, Kind.progress, done, total, message)
     if _messages is not None and multiprocessing.parent_process() is not None:
         _messages.put(event)
-    elif cluster.worker() is not None:
+    elif dask_worker() is not None:
         emit(event)
 
 
@@ -218,3 +226,57 @@ def _can_travel(error: Exception) -> bool:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:
         return False
+
+
+# ---------------------------------------------------------------- inside a Dask worker
+
+
+def topic(flow_run_id: UUID) -> str:
+    """Under which name a cluster passes on the progress of a flow run."""
+    return f"grokpath-{flow_run_id}"
+
+
+def dask_worker() -> "Worker | None":
+    """The Dask worker that runs the calling task, or None outside of a cluster."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:  # a Dask worker has it
+        return None
+    try:
+        found: Worker = distributed.get_worker()
+    except ValueError:
+        return None
+    return found
+
+
+def enter_dask_worker(root: str) -> None:
+    """Make this Dask worker work on a root, for the task that it is about to run.
+
+    Raises
+    ------
+    ValueError
+        When it runs more than one task at once, or the root is not there.
+    """
+    here = dask_worker()
+    if here is None:
+        return
+    if here.state.nthreads != 1:
+        raise ValueError(
+            f"the Dask worker {here.address} runs {here.state.nthreads} tasks at once; bodies need "
+            "a process for each: start workers with --nthreads 1, and more of them"
+        )
+    if not os.path.isdir(root):  # noqa: PTH112 (the text is what travelled)
+        raise ValueError(
+            f"the Dask worker {here.address} does not see {root}; the artifact root must be on a "
+            "file system that the flow and all workers share, under the same path"
+        )
+    os.environ["GROKPATH_ROOT"] = root
+    listen(forward)
+
+
+def forward(event: Event) -> None:
+    """Send an event to the process of the flow whose task this is."""
+    from prefect.context import TaskRunContext
+
+    here, context = dask_worker(), TaskRunContext.get()
+    if here is not None and context is not None and context.task_run.flow_run_id is not None:
+        here.log_event(topic(context.task_run.flow_run_id), {"event": asdict(event)})

@@ -31,7 +31,7 @@ DOORS = {
         f"evals/{name}.py"
         for name in ("catalog", "checks", "harness", "kept_tasks", "tasks/dart_math/grading")
     },
-    "distributed": {"flows/dask_runner.py", "tasks/cluster.py"},
+    "distributed": {"flows/dask_runner.py", "tasks/workers.py"},
     "fsspec": {"store/shared.py"},
     "peft": {"models/adapters.py"},
     "datasets": {"hub/streams.py", "evals/harness.py"},

@@ -10,12 +10,11 @@ from prefect import allow_failure, flow, task
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.execution import _release
-from flows.failures import raise_failures
+from flows.execution import _release, raise_failures
 from flows.runner import task_runner
 from store import artifacts
 from store.artifacts import Checkpoint
-from tasks import cluster
+from tasks import workers
 from tasks.checkpoints import make_corpus
 from tasks.prefect_task import task_of
 
@@ -91,11 +90,11 @@ def broad():
 
 def test_a_worker_of_several_threads_is_refused(broad, root):
     with pytest.raises(ValueError, match=r"runs 2 tasks at once.*--nthreads 1"):
-        broad.submit(cluster.enter, str(root)).result()
+        broad.submit(workers.enter_dask_worker, str(root)).result()
 
 
 def test_outside_of_a_cluster_the_root_stays_what_it_is(root):
-    cluster.enter("/nowhere")
+    workers.enter_dask_worker("/nowhere")
     assert artifacts.root() == root
 
 

@@ -13,8 +13,8 @@ from models.digest import checkpoint_digest
 from store import state
 from studies.base import NothingYet
 from studies.sources import LocalSource
-from tasks.left_out import STALE_SECONDS
 from tasks.local import discover, is_gone, local_tokenizer, unchanged
+from tasks.plan import STALE_SECONDS
 from tests.little import write_checkpoint
 
 
