@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 HOSTS = "GROKPATH_UP_HOSTS"
-"""Names that requests to Prefect's server may be made to, with commas between."""
+"""Names that requests to Prefect's server may go to, with commas between."""
 MLFLOW_USER, MLFLOW_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 SHORTEST_PASSWORD, FEWEST_CHARACTERS = 12, 5
 KNOWN = ("password", "changeme", "change-me", "secret", "letmein", "qwerty", "123456", "grokpath")
@@ -107,7 +107,7 @@ class Address:
     url_host
         What this machine calls it in a URL.
     hosts
-        Names and addresses that a request may be made to.
+        Names and addresses that a request may go to.
     """
 
     bind: str

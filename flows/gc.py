@@ -47,7 +47,7 @@ def gc(
     any case, and so does everything while a run is in progress. Drafts and half-deleted
     folders of killed processes go as well. The hub cache has a budget of its own.
 
-    In a terminal you are asked; elsewhere nothing goes without `--yes`.
+    In a terminal it waits for your answer; elsewhere nothing goes without `--yes`.
 
     Example: `grokpath gc`, `grokpath gc mine.yaml nano --older-than 30 --yes`
     """

@@ -15,7 +15,7 @@ PROMISED_FOR = ("independent", "noisy at the same time")
 
 @app.command()
 def measures(
-    markdown: Annotated[bool, typer.Option(help="Print the whole page docs/measures.md.")] = False,
+    markdown: Annotated[bool, typer.Option(help="Print the page docs/measures.md.")] = False,
 ) -> None:
     """List every measure: unit, claimed sign, family, source.
 

@@ -1,6 +1,6 @@
 """The report: one HTML file that needs nothing else, and its figures as PNG and SVG.
 
-Reads the warehouse file only, so a report can be made again from the database alone, and the same
+Reads the warehouse file only, so a report can be built again from the database alone, and the same
 database gives the same bytes: no clock, no random ids.
 """
 
@@ -58,7 +58,7 @@ left join memorization_thresholds using (series, domain)
 left join (select series, domain, training_loss as loss_then, validation_loss as validation_then,
   is_memorized from memorization_evidence) using (series, domain) order by domain, series"""
 # The sentences are about the paper's monitors and the five others that stand best.
-TOLD_SQL = """select m.*, m.family = 'paper' or coalesce(rank <= 5, false) as told
+SHOWN_SQL = """select m.*, m.family = 'paper' or coalesce(rank <= 5, false) as shown
 from monitors m left join (
   select monitor, row_number() over (order by position) as rank
   from leaderboard where family <> 'paper'
@@ -71,8 +71,8 @@ SEPARATION_SQL = "select * from separation order by all"
 STEPS_SQL = """select step_name, count(*) as num_artifacts, sum(seconds) as seconds,
   sum(num_bytes) / 1e6 as megabytes
 from artifacts group by all order by min(started_at), step_name"""
-INPUTS_SQL = """select distinct made.step_name, coalesce(used.step_name, input_name) as input
-from lineage join artifacts made using (fingerprint)
+INPUTS_SQL = """select distinct output.step_name, coalesce(used.step_name, input_name) as input
+from lineage join artifacts output using (fingerprint)
 left join artifacts used on used.fingerprint = input_fingerprint order by all"""
 
 
@@ -84,7 +84,7 @@ def build_report(database: Path, out: Path) -> str:
     database
         The warehouse (store/warehouse.py); nothing else is read.
     out
-        Folder of the report; made when missing. Figures of an earlier report stay only where
+        Folder of the report; created when missing. Figures of an earlier report stay only where
         this one draws them again.
 
     Returns
@@ -107,7 +107,7 @@ def build_report(database: Path, out: Path) -> str:
         figures, tables, names = read_answers(read)
         page = render(read, figures, tables, names)
         (study,) = read("select * from study")
-        told = str(_judgement(read, study, names, num_steps=0)["headline"])
+        headline = str(_judgement(read, study, names, num_steps=0)["headline"])
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.html").write_text(page, encoding="utf-8")
     folder = out / "figures"
@@ -116,7 +116,7 @@ def build_report(database: Path, out: Path) -> str:
     for figure in figures:
         if figure.drawn:
             save(figure, folder)
-    return told
+    return headline
 
 
 def read_answers(read: Read) -> tuple[list[Figure], list[ReadTable], Names]:
@@ -246,7 +246,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     analysis = spec.get("analysis") or {} if isinstance(spec, dict) else {}
     significance = float(analysis.get("significance", SIGNIFICANCE))
     correlations, separation = read(CORRELATIONS_SQL), read(SEPARATION_SQL)
-    monitors = read(TOLD_SQL)
+    monitors = read(SHOWN_SQL)
     rank = {row["monitor"]: at for at, row in enumerate(monitors)}
     domain_rank = {name: at for at, name in enumerate(names.domains)}
     for rows in (correlations, separation):
@@ -260,9 +260,9 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
     glance.sort(key=lambda r: (domain_rank[r["domain"]], series_rank[r["series"]]))
     controls = {row["series"]: row["controls"] for row in read(CONTROLS_SQL)}
     risen = rising(glance, controls)
-    told = [row for row in monitors if row["told"]]
+    shown = [row for row in monitors if row["shown"]]
     evidence = Evidence(
-        told, correlations, separation, risen, names, significance, read(POWER_SQL), controls
+        shown, correlations, separation, risen, names, significance, read(POWER_SQL), controls
     )
     return {
         "headline": headline(evidence),
@@ -279,7 +279,7 @@ def _judgement(read: Read, study: Row, names: Names, num_steps: int) -> dict[str
         "correlations": correlations,
         "correlations_by_domain": by_domain,
         "compared": [m for m in rank if any(row["monitor"] == m for row in separation)],
-        "told": {row["monitor"] for row in told},
+        "shown": {row["monitor"] for row in shown},
         "separation": separation,
         "mark": separation_mark,
         "glance_sql": GLANCE_SQL,
@@ -301,9 +301,7 @@ def _provenance(read: Read) -> dict[str, Any]:
     )
     return {
         "artifacts": artifacts,
-        "steps_made": [
-            row | {"inputs": inputs.get(row["step_name"], [])} for row in read(STEPS_SQL)
-        ],
+        "steps": [row | {"inputs": inputs.get(row["step_name"], [])} for row in read(STEPS_SQL)],
         "versions": sorted(versions),
         "commits": sorted({row["git_commit"] for row in artifacts if row["git_commit"]}),
         "checkpoints": read(

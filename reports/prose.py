@@ -62,15 +62,15 @@ def _follows(monitor: str, evidence: Evidence) -> str:
     outcomes = by_outcome(evidence, tests)
     untested = outcomes.pop(UNTESTED, [])
     if not outcomes:
-        return f"Cannot be told: the test abstains in {_every(tests)}."
+        return f"Not known: the test abstains in {_every(tests)}."
 
-    def told(outcome: str, *, numbers: bool = True) -> str:
+    def places(outcome: str, *, numbers: bool = True) -> str:
         return listed([_case(row, tests, names, numbers=numbers) for row in outcomes[outcome]])
 
     claims = evidence.directions.get(monitor, 0) != 0
     clauses = [] if claims else ["Makes no claim."]
     if FOLLOWS in outcomes:
-        clauses.append(f"Yes in {len(outcomes[FOLLOWS])} of {_cases(tests)}: {told(FOLLOWS)}.")
+        clauses.append(f"Yes in {len(outcomes[FOLLOWS])} of {_cases(tests)}: {places(FOLLOWS)}.")
     elif claims:
         tested = [row for rows in outcomes.values() for row in rows]
         clauses.append(_none(tested, " that could be tested" if untested else ""))
@@ -80,16 +80,17 @@ def _follows(monitor: str, evidence: Evidence) -> str:
         clauses.append("No relation that counts is shown.")
     if OPPOSITE in outcomes:
         clauses.append(
-            f"It moves with accuracy against the expected direction in {told(OPPOSITE)}."
+            f"It moves with accuracy against the expected direction in {places(OPPOSITE)}."
         )
     if ECHO in outcomes:
         clauses.append(
-            f"It moves with accuracy in {told(ECHO)}, but also in the control, so it does not "
+            f"It moves with accuracy in {places(ECHO)}, but also in the control, so it does not "
             "count."
         )
     if HINT in outcomes:
         clauses.append(
-            f"A hint in {told(HINT, numbers=False)} does not survive the correction for many tests."
+            f"A hint in {places(HINT, numbers=False)} does not survive the correction for many "
+            "tests."
         )
     if untested:
         where = listed([_case(row, tests, names) for row in untested])
@@ -132,7 +133,7 @@ def _separates(pairs: Sequence[Row], names: Names) -> str:
         return "Without a control series nobody knows whether it would move anyway."
     judged = [row for row in pairs if row["verdict"] != CANNOT_TELL]
     if not judged:
-        return f"Cannot be told in {_every(pairs)}: too few checkpoints or values missing."
+        return f"Not known in {_every(pairs)}: too few checkpoints or values missing."
     apart = [row for row in judged if row["verdict"] == APART]
     clauses = [_none(judged)]
     if apart:

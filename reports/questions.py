@@ -60,7 +60,7 @@ class Question:
 class Column:
     """One column of a table: the query's column, its heading, and how a value is written.
 
-    `format` is `text`, `whole`, `share` (percent), `p`, `truth` (yes or no), or a number of digits.
+    `format` is `text`, `integer`, `share` (percent), `p`, `truth` (yes or no), or how many digits.
     """
 
     name: str

@@ -7,7 +7,7 @@ import altair as alt
 
 from reports.charts import Axis, Line, Panel
 
-# Light to dark in one hue: order is told by lightness, on white and on near-black alike.
+# Light to dark in one hue: lightness shows the order, on white and on near-black alike.
 CELLS = ("#e7f0fa", "#0b4f94")
 
 
@@ -22,7 +22,7 @@ def scatter_specs(
 ) -> list[dict[str, Any]]:
     """Vega-Lite of panels whose rows are `{"line", "x", "value"}`: points and a straight-line fit.
 
-    Axes are those of each panel alone: what is asked is the shape of the relation.
+    Axes are those of each panel alone: the question is the shape of the relation.
     """
     labels = [line.label for line in lines]
     colour = alt.Scale(domain=labels, range=[line.colour for line in lines])
@@ -44,7 +44,7 @@ def scatter_specs(
     fit = base.transform_regression("x", "value", groupby=["line"]).mark_line(
         strokeWidth=1.5, opacity=0.8, aria=False
     )
-    return _filled(alt.layer(points, fit), panels, width, height, _told_points)
+    return _filled(alt.layer(points, fit), panels, width, height, _points_in_words)
 
 
 def heat_specs(
@@ -81,11 +81,11 @@ def heat_specs(
             ],
         )
     )
-    return _filled(alt.layer(cells), panels, width, height, _told_cells)
+    return _filled(alt.layer(cells), panels, width, height, _cells_in_words)
 
 
 def _filled(
-    chart: alt.LayerChart, panels: Sequence[Panel], width: int | str, height: int, told: Any
+    chart: alt.LayerChart, panels: Sequence[Panel], width: int | str, height: int, in_words: Any
 ) -> list[dict[str, Any]]:
     # Data joins the finished chart: Altair would copy and check every row many times.
     shared = chart.to_dict(validate=False)
@@ -96,7 +96,7 @@ def _filled(
         {
             "layer": layers,
             "data": {"values": list(panel.rows)},
-            "description": f"{panel.full_title}. {told(panel)}",
+            "description": f"{panel.full_title}. {in_words(panel)}",
             "width": width,
             "height": height,
         }
@@ -104,12 +104,12 @@ def _filled(
     ]
 
 
-def _told_points(panel: Panel) -> str:
+def _points_in_words(panel: Panel) -> str:
     labels = dict.fromkeys(row["line"] for row in panel.rows)
     counts = {label: sum(row["line"] == label for row in panel.rows) for label in labels}
     return "; ".join(f"{label}: {count} points" for label, count in counts.items()) + "."
 
 
-def _told_cells(panel: Panel) -> str:
+def _cells_in_words(panel: Panel) -> str:
     values = [row["value"] for row in panel.rows]
     return f"{len(values)} cells from {min(values):.3g} to {max(values):.3g}."

@@ -56,7 +56,7 @@ def _written(value: Any, column: Column, names: Names) -> str:
         return opening(str(value))
     if column.format == "truth":
         return "yes" if value else "no"
-    if column.format == "whole":
+    if column.format == "integer":
         return f"{value:,.0f}".replace("-", "−")
     if column.format == "share":
         return f"{value:.0%}"

@@ -48,14 +48,14 @@ NUM_CALLERS = 4
 
 def start(client: MlflowClient, experiment_id: str, study: Mapping[str, str], run_key: str) -> str:
     """Begin the study run; returns its id."""
-    made_with = provenance()
+    versions = provenance()
     tags = {
         FINGERPRINT_TAG: run_key,
         "grokpath.kind": "study",
-        "grokpath.version": made_with["packages"]["grokpath"] or "unknown",
+        "grokpath.version": versions["packages"]["grokpath"] or "unknown",
         "grokpath.spec_fingerprint": study["spec_fingerprint"],
         "mlflow.source.name": "grokpath",
-        "mlflow.source.git.commit": made_with["git_commit"] or "unknown",
+        "mlflow.source.git.commit": versions["git_commit"] or "unknown",
         "mlflow.note.content": f"{study['title']}\n\n{study['description']}".strip(),
     }
     run = client.create_run(experiment_id, tags=tags, run_name=f"{study['name']} {run_key[:8]}")

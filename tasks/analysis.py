@@ -288,13 +288,13 @@ def judge_monitors(
     curves = with_moving_average(pd.DataFrame(rows), analysis.moving_average_window)
     roles = {one["name"]: one["role"] for one in series}
     controls = controls_of(roles, {one["name"]: one["control_for"] for one in series})
+    level: dict[str, Any] = {"significance": analysis.significance, "seed": analysis.seed}
     correlations = judge(
         curves,
         controls,
         num_permutations=analysis.num_permutations,
         num_bootstrap=analysis.num_bootstrap,
-        significance=analysis.significance,
-        seed=analysis.seed,
+        **level,
     )
     apart = separations(curves, controls)
     calls, leads = online_rows(
@@ -310,12 +310,7 @@ def judge_monitors(
         "monitors": monitor_rows(),
         "correlations": correlations,
         "power": power_rows(
-            correlations,
-            curves,
-            controls,
-            documents_of(series, accuracy),
-            significance=analysis.significance,
-            seed=analysis.seed,
+            correlations, curves, controls, documents_of(series, accuracy), **level
         ),
         "separation": apart,
         "trend_fits": trend_rows(curves),

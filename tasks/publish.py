@@ -134,7 +134,7 @@ def describe(study: Study) -> dict[str, str]:
     }
 
 
-def deliver(study: Study, artifacts_made: dict[str, Artifact]) -> dict[str, str]:
+def deliver(study: Study, found: dict[str, Artifact]) -> dict[str, str]:
     """Point the study's folder at its newest warehouse, report and figures; each swap is atomic.
 
     Returns
@@ -144,25 +144,25 @@ def deliver(study: Study, artifacts_made: dict[str, Artifact]) -> dict[str, str]
     """
     folder = artifacts.root() / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    targets = _targets(artifacts_made)
+    targets = _targets(found)
     for target in targets.values():
         _point(folder / target.name, target)
     return {name: str(folder / target.name) for name, target in targets.items()}
 
 
-def is_delivered(study: Study, artifacts_made: dict[str, Any]) -> bool:
+def is_delivered(study: Study, found: dict[str, Any]) -> bool:
     """Whether the study's folder points at these artifacts already."""
     return all(
         delivered(study.name, target.name).resolve() == target.resolve()
-        for target in _targets(artifacts_made).values()
+        for target in _targets(found).values()
     )
 
 
-def _targets(artifacts_made: dict[str, Any]) -> dict[str, Path]:
+def _targets(found: dict[str, Any]) -> dict[str, Path]:
     return {
-        "report": artifacts_made["report"].path / REPORT,
-        "figures": artifacts_made["report"].path / FIGURES,
-        "warehouse": artifacts_made["warehouse"].path / WAREHOUSE,
+        "report": found["report"].path / REPORT,
+        "figures": found["report"].path / FIGURES,
+        "warehouse": found["warehouse"].path / WAREHOUSE,
     }
 
 

@@ -2,13 +2,14 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -53,7 +54,7 @@ def _is_complete(path: Path) -> bool:
 def extract_routing(
     out: Path, *, checkpoint: Checkpoint, probes: Artifact, routing: RoutingSpec, runtime: Runtime
 ) -> dict[str, Any]:
-    """Forward every sample through the checkpoint; keep routing weights and losses.
+    """Forward every sample through the checkpoint; store routing weights and losses.
 
     Writes <domain>.<split>.npz (:class:`store.tensors.RoutingTensors`), of the probe samples also
     <domain>.tokens.npz (TokenRouting) and <domain>.tangent.npz (TangentKernel, where experts are
@@ -62,8 +63,7 @@ def extract_routing(
     killed attempt goes on with the domains it lacks. The self-check of the routing runs before
     anything is written (:func:`models.extraction.extract`).
     """
-    from models.batches import choose_kept
-    from models.extraction import extract, router_weights
+    from models.extraction import router_weights
     from models.families.registry import describe
     from models.loading import load_checkpoint
     from models.weight_norms import weight_norms
@@ -83,48 +83,15 @@ def extract_routing(
     mean_losses: dict[str, dict[str, float]] = {}
     by_domain: dict[str, dict[str, float | int]] = {}
     for number, (domain, split) in enumerate(groups):
-        path = out / f"{domain}.{split}.npz"
-        if not _is_complete(path):
+        if not _is_complete(out / f"{domain}.{split}.npz"):
             here = samples.filter(
                 pc.and_(pc.equal(samples["domain"], domain), pc.equal(samples["split"], split))
             )
-            token_ids = here["token_ids"].to_pylist()
-            kept = choose_kept(
-                np.array([len(ids) for ids in token_ids]),
-                routing.tokens,
-                max_tokens=routing.max_tokens,
-                kernel_samples=routing.kernel_samples,
+            progress = partial(_report_samples, number, len(groups), f"{domain} {split}")
+            _extract_group(
+                out, model, family, here, domain, split, routing, runtime.batch_size, progress
             )
-            extraction = extract(
-                model,
-                family,
-                token_ids,
-                here["counted"].to_pylist(),
-                batch_size=runtime.batch_size,
-                tokens=routing.tokens,
-                kept=kept if split == "probe" else None,
-                on_progress=partial(_report_samples, number, len(groups), f"{domain} {split}"),
-            )
-            if split == "probe":
-                ids_N = here["sample_id"].to_numpy()
-                save_tokens(
-                    _token_routing(extraction, token_ids, ids_N, kept.positions),
-                    out / f"{domain}.tokens.npz",
-                )
-                kernel = _tangent(model, family, extraction, ids_N, kept.in_kernel_N)
-                if kernel is not None:
-                    save_kernel(kernel, out / f"{domain}.tangent.npz")
-            save_routing(
-                RoutingTensors(
-                    sample_ids_N=here["sample_id"].to_numpy(),
-                    routing_weights_NLK=extraction.routing_weights_NLK,
-                    losses_N=extraction.losses_N,
-                    num_tokens_N=extraction.num_tokens_N,
-                    num_counted_N=extraction.num_counted_N,
-                ),
-                path,
-            )
-        losses_N = load_routing(path).losses_N
+        losses_N = load_routing(out / f"{domain}.{split}.npz").losses_N
         mean_losses.setdefault(domain, {})[split] = float(losses_N.mean())
         numbers = by_domain.setdefault(domain, {"samples": 0})
         numbers["samples"] += len(losses_N)
@@ -141,6 +108,56 @@ def extract_routing(
     }
 
 
+def _extract_group(
+    out: Path,
+    model: Any,
+    family: "Family",
+    samples: pa.Table,
+    domain: str,
+    split: str,
+    routing: RoutingSpec,
+    batch_size: int | Literal["auto"],
+    on_progress: Callable[[int, int, str], None],
+) -> None:
+    """Forward the samples of one domain and split; its own file is written last."""
+    from models.batches import choose_kept
+    from models.extraction import extract
+
+    token_ids, ids_N = samples["token_ids"].to_pylist(), samples["sample_id"].to_numpy()
+    chosen = choose_kept(
+        np.array([len(ids) for ids in token_ids]),
+        routing.tokens,
+        max_tokens=routing.max_tokens,
+        kernel_samples=routing.kernel_samples,
+    )
+    extraction = extract(
+        model,
+        family,
+        token_ids,
+        samples["counted"].to_pylist(),
+        batch_size=batch_size,
+        tokens=routing.tokens,
+        kept=chosen if split == "probe" else None,
+        on_progress=on_progress,
+    )
+    if split == "probe":
+        tokens = _token_routing(extraction, token_ids, ids_N, chosen.positions)
+        save_tokens(tokens, out / f"{domain}.tokens.npz")
+        kernel = _tangent(model, family, extraction, ids_N, chosen.in_kernel_N)
+        if kernel is not None:
+            save_kernel(kernel, out / f"{domain}.tangent.npz")
+    save_routing(
+        RoutingTensors(
+            sample_ids_N=ids_N,
+            routing_weights_NLK=extraction.routing_weights_NLK,
+            losses_N=extraction.losses_N,
+            num_tokens_N=extraction.num_tokens_N,
+            num_counted_N=extraction.num_counted_N,
+        ),
+        out / f"{domain}.{split}.npz",
+    )
+
+
 def _report_samples(
     group: int, num_groups: int, name: str, done: int, total: int, unit: str
 ) -> None:
@@ -154,11 +171,11 @@ def _token_routing(
     positions: "Sequence[np.ndarray]",
 ) -> TokenRouting:
     """Routing of the chosen tokens with what they are and where they stand."""
-    kept = [ids[at] for ids, places in zip(token_ids, positions, strict=True) for at in places]
+    chosen = [ids[at] for ids, places in zip(token_ids, positions, strict=True) for at in places]
     return TokenRouting(
         sample_ids_T=np.repeat(sample_ids_N, [len(places) for places in positions]),
         positions_T=np.concatenate(positions).astype(np.int32),
-        token_ids_T=np.array(kept, dtype=np.int32),
+        token_ids_T=np.array(chosen, dtype=np.int32),
         routing_weights_TLK=extraction.token_weights_QLK,
     )
 

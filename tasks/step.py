@@ -50,7 +50,7 @@ def failed_step(error: BaseException) -> str | None:
 
 
 class Step:
-    """A cached step made from a body; calling it makes a node of a graph."""
+    """A cached step around a body; calling it makes a node of a graph."""
 
     def __init__(
         self,

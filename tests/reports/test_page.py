@@ -194,7 +194,7 @@ class TestNumbers:
         assert "in these two runs: pathway distance (Math)." in page.words
         assert "Yes in 1 of 2 domains: Math (ρ\u00a0−0.75, p\u00a0=\u00a00.012)." in page.text
         assert "Differs in 1 of 2 domains: Math." in page.words
-        assert "Cannot be told: the test abstains in all 2 domains." in page.words
+        assert "Not known: the test abstains in all 2 domains." in page.words
         assert "a single run each" in page.words
         assert "The smallest p they can reach is 0.0002, set by" in page.words
         assert (

@@ -53,7 +53,7 @@ def test_abstaining_is_not_a_no():
     assert finding.follows == (
         "Not in the one domain that could be tested. The test abstains in Math."
     )
-    assert finding.separates.startswith("Cannot be told in the 1 domain")
+    assert finding.separates.startswith("Not known in the 1 domain")
 
 
 def test_a_control_that_does_the_same_takes_the_yes_away():
