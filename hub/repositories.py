@@ -81,8 +81,8 @@ def _digest(value: Any) -> str:
 def resolve(repository: str, revision: str) -> RevisionFiles:
     """What a branch, tag or commit of a model repository is now.
 
-    Two requests: the list of files with their digests, and config.json. Offline the answer is the
-    last one.
+    Three requests: the list of files with their digests, and two for config.json. Offline it is the
+    last answer.
 
     Raises
     ------

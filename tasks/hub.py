@@ -108,7 +108,7 @@ def pin_revision(
 ) -> dict[str, Any]:
     """Resolve a revision to its commit and the digests of its files, once and for all.
 
-    Writes revision.json. Two requests to the hub; nothing large is downloaded.
+    Writes revision.json. Three requests to the hub; nothing large is downloaded.
     """
     from hub.repositories import resolve
     from models.families.registry import family_of
