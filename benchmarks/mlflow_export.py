@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.monitors import MONITORS
+from metrics.registry import MONITORS
 from store import tracking
 from store.mlflow_rows import checkpoint_mirrors, study_points
 from store.schemas import conform

@@ -17,16 +17,8 @@ from scipy.stats import norm
 
 from metrics.correlations import holm
 from metrics.detrended import detrended_test
-from metrics.matching import matched_test
-from metrics.resampling import permutation_test
-from metrics.simulated import (
-    PairMaker,
-    Series,
-    counted,
-    null_settings,
-    sharing,
-    unrelated_recipe,
-)
+from metrics.resampling import matched_test, permutation_test
+from metrics.simulated import PairMaker, Series, counted, null_settings, sharing, unrelated_recipe
 
 PValue = Callable[[Series, Series, Series, int], float | None]
 """(x, y, steps, seed) -> p-value, or None where the test abstains."""
@@ -306,7 +298,7 @@ class FollowRow:
     added_up : float
         Of the signed z of all trainings of a study, added up (Stouffer).
     matched : float
-        Of ``metrics.matching.matched_test``, which the leaderboard uses.
+        Of ``metrics.resampling.matched_test``, which the leaderboard uses.
     """
 
     family: str

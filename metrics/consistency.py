@@ -182,47 +182,6 @@ def consecutive_cosines(
     return np.clip(cosines, -1.0, 1.0)
 
 
-def routing_embeddings(
-    routing_weights_NLK: NDArray[np.floating],
-    router_weights_LKD: NDArray[np.floating],
-    *,
-    centred: bool = False,
-) -> NDArray[np.float64]:
-    """Mix the router rows of each layer by the routing weights.
-
-    Parameters
-    ----------
-    routing_weights_NLK, router_weights_LKD, centred
-        As in `pathway_consistency`.
-
-    Returns
-    -------
-    array [N, L, D], float64
-        In the router's own units. For 10,000 samples of OLMoE this is 2.6 GB:
-        `consecutive_cosines` does without it.
-
-    Raises
-    ------
-    ValueError
-        If the routing or router weights are malformed.
-
-    Notes
-    -----
-    e_l(i) = sum_k g_l(i, k) W_l[k] (arXiv 2506.21551, sec. 4.2).
-
-    Examples
-    --------
-    >>> routing_embeddings(np.array([[[0.75, 0.25]]]), np.array([[[4.0], [8.0]]])).tolist()
-    [[[5.0]]]
-    """
-    weights_NLK = check_routing_weights(routing_weights_NLK)
-    routers_LKD = check_router_weights(router_weights_LKD, *weights_NLK.shape[1:])
-    if centred:
-        routers_LKD = _centre(routers_LKD)
-    embeddings_LND = weights_NLK.transpose(1, 0, 2) @ routers_LKD
-    return embeddings_LND.transpose(1, 0, 2)
-
-
 def _centre(routers_LKD: NDArray[np.float64]) -> NDArray[np.float64]:
     """Subtract each layer's mean row."""
     return routers_LKD - routers_LKD.mean(axis=-2, keepdims=True)

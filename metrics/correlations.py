@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from metrics.curves import MIN_CHECKPOINTS
 from metrics.detrended import check_series, detrended_test
 from metrics.resampling import bootstrap_interval, pearson, permutation_test, unit_centred
-
-MIN_CHECKPOINTS = 4
-"""Fewer points never make a correlation; the onset of a rise leaves at least so many."""
 
 
 @dataclass(frozen=True)
@@ -84,81 +82,6 @@ class CorrelationResult:
     available: bool = False
     note: str = ""
     difference_note: str = ""
-
-
-def accuracy_onset(accuracy_T: ArrayLike, baseline: float | None = None) -> int:
-    """Index of the checkpoint at which accuracy starts its sustained rise.
-
-    Parameters
-    ----------
-    accuracy_T : array of shape (T,)
-        Accuracy at each checkpoint.
-    baseline : float, optional
-        Accuracy that needs no generalization, such as the largest one of a control series. It is
-        left aside where this accuracy never exceeds it.
-
-    Returns
-    -------
-    int
-        The last checkpoint with accuracy <= min + 10 % of the range, or <= the baseline where that
-        is higher, but early enough that at least 4 checkpoints remain, this one included. 0 with 4
-        checkpoints or fewer, and for a constant series.
-
-    Raises
-    ------
-    ValueError
-        If the array is empty, not one-dimensional, or holds a value that is not finite.
-
-    Notes
-    -----
-    The paper correlates "after the accuracy starts its sustained rise" (arXiv 2506.21551,
-    sec. 4.3) without a rule; the rule is ours. Choosing a window is a degree of freedom, so show
-    the correlation over all checkpoints beside it.
-
-    Examples
-    --------
-    >>> accuracy_onset([0.0, 0.01, 0.0, 0.3, 0.6, 0.9, 1.0])
-    2
-    >>> accuracy_onset([0.0, 0.01, 0.0, 0.3, 0.6, 0.9, 1.0], baseline=0.35)
-    3
-    """
-    accuracy_T = np.asarray(accuracy_T, dtype=np.float64)
-    if accuracy_T.ndim != 1 or len(accuracy_T) == 0 or not np.isfinite(accuracy_T).all():
-        raise ValueError(
-            f"accuracy has shape {accuracy_T.shape}; expected finite values, one per checkpoint: "
-            "leave out checkpoints without a score"
-        )
-    if np.ptp(accuracy_T) == 0:
-        return 0
-    threshold = accuracy_T.min() + 0.1 * np.ptp(accuracy_T)
-    if baseline is not None and baseline < accuracy_T.max():
-        threshold = max(threshold, baseline)
-    last_low = int(np.flatnonzero(accuracy_T <= threshold)[-1])
-    return min(last_low, max(len(accuracy_T) - MIN_CHECKPOINTS, 0))
-
-
-def moving_average(values_T: ArrayLike, window: int = 3) -> NDArray[np.float64]:
-    """Trailing mean over the last ``window`` checkpoints, over fewer at the start.
-
-    The paper's moving-average training loss (arXiv 2506.21551, Table 1) names no window; 3 is
-    ours.
-
-    Raises
-    ------
-    ValueError
-        If ``window`` is below 1.
-
-    Examples
-    --------
-    >>> moving_average([3.0, 1.0, 2.0, 6.0])
-    array([3., 2., 2., 3.])
-    """
-    if window < 1:
-        raise ValueError(f"the moving-average window is {window}; it spans at least 1 checkpoint")
-    values_T = np.asarray(values_T, dtype=np.float64)
-    return np.array(
-        [values_T[max(end - window, 0) : end].mean() for end in range(1, len(values_T) + 1)]
-    )
 
 
 def correlate(

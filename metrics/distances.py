@@ -1,47 +1,55 @@
 """Pathway distance: how unlike the routes of two samples are (arXiv 2506.21551, sec. 4.1).
 
-The distance of two pathways is the Levenshtein distance of their symbols (`metrics.edits`).
-A group's number is the mean over its pairs of samples: over all pairs where they are affordable,
-otherwise over a seeded sample of the pairs, with an interval that says what the sampling costs.
-Samples that share a pathway are compared once and counted as often as they occur: early in
-pretraining most samples share one.
+The distance of two pathways is the Levenshtein distance of their symbols. A group's number is the
+mean over its pairs of samples: over all pairs where they are affordable, otherwise over a seeded
+draw of the pairs, with an interval that states what drawing costs. Samples that share a pathway
+are compared once and counted as often as they occur (early in pretraining most samples share one),
+and a distance matrix exists only block by block, so memory stays bounded for any N.
 
-Shape legend: N, M samples, L MoE layers, K experts, P pairs.
+Shapes: N, M samples, L MoE layers, K experts, P pairs, U, V distinct pathways of two sets, R rows
+of a block.
 """
 
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+from scipy.special import stdtrit
 
 from metrics.checks import check_routing_weights
-from metrics.edits import (
-    Pathway,
-    distances_of_pairs,
-    distinct_pathways,
-    sum_between,
-    sum_within,
-)
-from metrics.pairs import (
-    PairwiseMean,
-    draw_distinct,
-    draw_pairs,
-    exact_mean,
-    num_pairs_of,
-    pair_limit_of,
-    sampled_mean,
-)
 from metrics.pathways import DEFAULT_THRESHOLD, Unit, check_unit, pathways_in_unit
 
-__all__ = [
-    "PairwiseMean",
-    "PairDistances",
-    "mean_pairwise_distance",
-    "mean_cross_distance",
-    "layer_distances",
-    "pair_distances",
-]
+Pathway = str | Sequence[int] | NDArray[np.integer]
+"""A pathway string, or a sequence of symbols from 0 to 0x10FFFF (see `pathway_symbols`)."""
+
+
+CELLS_AT_ONCE = 2_000_000
+"""Largest block of a distance matrix held at once: 8 MB of int32, 16 MB more while summed."""
+
+
+@dataclass(frozen=True)
+class PairwiseMean:
+    """The mean distance over pairs of samples, and how well it is known."""
+
+    mean: float
+    """Mean distance over the pairs looked at: edits, or a share in [0, 1] where normalised."""
+    std_error: float
+    """Standard error from looking at some pairs only; 0 where all pairs were looked at."""
+    low: float
+    """Lower end of the 95 % interval of the mean over all pairs of these samples."""
+    high: float
+    """Upper end of that interval."""
+    num_pairs: int
+    """Pairs looked at."""
+    num_total_pairs: int
+    """Pairs there are."""
+    exact: bool
+    """Whether all pairs were looked at."""
 
 
 class PairDistances(NamedTuple):
@@ -271,3 +279,182 @@ def pair_distances(
     group = distinct_pathways(pathways)
     distances_P = distances_of_pairs(group, group, first_P, second_P, normalize, num_workers)
     return PairDistances(first_P, second_P, distances_P)
+
+
+def num_pairs_of(num_samples: int) -> int:
+    """Unordered pairs of different samples."""
+    return num_samples * (num_samples - 1) // 2
+
+
+def draw_pairs(
+    num_samples: int, num_drawn: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw distinct unordered pairs of samples, the smaller index first."""
+    pair_ids_P = draw_distinct(num_pairs_of(num_samples), num_drawn, seed)
+    # Pairs are numbered row by row through the upper triangle: row i starts at row_starts[i].
+    rows = np.arange(num_samples, dtype=np.int64)
+    row_starts = rows * (2 * num_samples - rows - 1) // 2
+    first_P = np.searchsorted(row_starts[:-1], pair_ids_P, side="right") - 1
+    return first_P, first_P + 1 + pair_ids_P - row_starts[first_P]
+
+
+def draw_distinct(num_total: int, num_drawn: int, seed: int) -> NDArray[np.int64]:
+    """Draw distinct numbers below `num_total` uniformly, in rising order.
+
+    Memory follows the draw, not the total: `Generator.choice` without replacement may lay out
+    all 50 million pairs of 10,000 samples. Drawing on until enough numbers differ is uniform too.
+    """
+    rng = np.random.default_rng(seed)
+    if num_drawn > num_total // 2:
+        return np.sort(rng.choice(num_total, num_drawn, replace=False, shuffle=False))
+    drawn = np.unique(rng.integers(num_total, size=num_drawn))
+    while len(drawn) < num_drawn:
+        more = rng.integers(num_total, size=num_drawn - len(drawn))
+        drawn = np.union1d(drawn, more)
+    return drawn
+
+
+def pair_limit_of(max_pairs: int | None) -> int:
+    """Most pairs to compare; raises ValueError where a draw could have no standard error."""
+    if max_pairs is not None and max_pairs < 2:
+        raise ValueError(
+            f"max_pairs must be at least 2 for a standard error, found {max_pairs}; "
+            "leave it out to compare all pairs"
+        )
+    return sys.maxsize if max_pairs is None else max_pairs
+
+
+def exact_mean(total: float, num_pairs: int) -> PairwiseMean:
+    """Mean over all pairs, which is known without error."""
+    mean = total / num_pairs
+    return PairwiseMean(mean, 0.0, mean, mean, num_pairs, num_pairs, exact=True)
+
+
+def sampled_mean(distances_P: NDArray[np.float64], num_total_pairs: int) -> PairwiseMean:
+    """Mean, standard error and 95 % interval of a draw without replacement."""
+    num_pairs = len(distances_P)
+    mean = float(distances_P.mean())
+    unseen_share = 1 - num_pairs / num_total_pairs
+    std_error = float(distances_P.std(ddof=1) * np.sqrt(unseen_share / num_pairs))
+    margin = float(stdtrit(num_pairs - 1, 0.975)) * std_error
+    low, high = max(0.0, mean - margin), mean + margin
+    return PairwiseMean(mean, std_error, low, high, num_pairs, num_total_pairs, exact=False)
+
+
+@dataclass(frozen=True)
+class DistinctPathways:
+    """The distinct pathways of a set of samples, in order of first appearance."""
+
+    texts: list[str]
+    """U pathways as strings, one character per symbol."""
+    lengths_U: NDArray[np.int64]
+    """Symbols of each."""
+    counts_U: NDArray[np.int64]
+    """Samples that have it."""
+    index_N: NDArray[np.int64]
+    """Which one each sample has."""
+
+    def rows(self, start: int, stop: int | None = None) -> "DistinctPathways":
+        """The distinct pathways `start` to `stop`, with `index_N` left as it is."""
+        part = slice(start, stop)
+        return DistinctPathways(
+            self.texts[part], self.lengths_U[part], self.counts_U[part], self.index_N
+        )
+
+
+def distinct_pathways(pathways: Sequence[Pathway]) -> DistinctPathways:
+    """Find the distinct pathways and how often each occurs."""
+    positions: dict[str, int] = {}
+    index_N = np.array(
+        [positions.setdefault(_as_text(pathway), len(positions)) for pathway in pathways],
+        dtype=np.int64,
+    )
+    texts = list(positions)
+    lengths_U = np.array([len(text) for text in texts], dtype=np.int64)
+    return DistinctPathways(texts, lengths_U, np.bincount(index_N), index_N)
+
+
+def sum_within(group: DistinctPathways, normalize: bool, num_workers: int) -> float:
+    """Sum of the distances over all unordered pairs of samples of one set.
+
+    Samples with the same pathway add 0, so pairs of distinct pathways are enough, each weighted
+    with the product of the counts. Raw sums are whole numbers and exact.
+    """
+    total = 0.0
+    rows_at_once = max(1, CELLS_AT_ONCE // len(group.texts))
+    for start in range(0, len(group.texts), rows_at_once):
+        block, rest = group.rows(start, start + rows_at_once), group.rows(start + rows_at_once)
+        total += _weighted_sum(block, block, normalize, num_workers) / 2
+        total += _weighted_sum(block, rest, normalize, num_workers)
+    return total
+
+
+def sum_between(
+    group_a: DistinctPathways, group_b: DistinctPathways, normalize: bool, num_workers: int
+) -> float:
+    """Sum of the distances over all pairs with one sample from each set."""
+    rows_at_once = max(1, CELLS_AT_ONCE // len(group_b.texts))
+    return sum(
+        _weighted_sum(group_a.rows(start, start + rows_at_once), group_b, normalize, num_workers)
+        for start in range(0, len(group_a.texts), rows_at_once)
+    )
+
+
+def distances_of_pairs(
+    group_a: DistinctPathways,
+    group_b: DistinctPathways,
+    first_P: NDArray[np.int64],
+    second_P: NDArray[np.int64],
+    normalize: bool,
+    num_workers: int,
+) -> NDArray[np.float64]:
+    """Distance of sample `first_P` of one set and sample `second_P` of the other, pair by pair.
+
+    Pairs of samples that amount to the same pair of pathways are compared once.
+    """
+    num_distinct_b = len(group_b.texts)
+    comparisons_P = group_a.index_N[first_P] * num_distinct_b + group_b.index_N[second_P]
+    comparisons, position_P = np.unique(comparisons_P, return_inverse=True)
+    rows_a, rows_b = np.divmod(comparisons, num_distinct_b)
+    edits = process.cpdist(
+        [group_a.texts[row] for row in rows_a.tolist()],
+        [group_b.texts[row] for row in rows_b.tolist()],
+        scorer=Levenshtein.distance,
+        dtype=np.int32,
+        workers=num_workers,
+    ).astype(np.float64)
+    if normalize:
+        edits /= _longer(group_a.lengths_U[rows_a], group_b.lengths_U[rows_b])
+    distances_P: NDArray[np.float64] = edits[position_P]
+    return distances_P
+
+
+def _weighted_sum(
+    rows: DistinctPathways, columns: DistinctPathways, normalize: bool, num_workers: int
+) -> float:
+    """Sum over one block of the distance matrix, weighted with the counts of both sides."""
+    if not columns.texts:
+        return 0.0
+    # Where both lists are one object, rapidfuzz computes half of the symmetric block.
+    block_RV: NDArray[Any] = process.cdist(
+        rows.texts,
+        columns.texts,
+        scorer=Levenshtein.distance,
+        dtype=np.int32,
+        workers=num_workers,
+    )
+    if normalize:
+        block_RV = block_RV / _longer(rows.lengths_U[:, np.newaxis], columns.lengths_U)
+    return float(rows.counts_U @ block_RV @ columns.counts_U)
+
+
+def _longer(lengths_a: NDArray[np.int64], lengths_b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Length of the longer pathway; 1 for two empty ones, whose distance is 0 anyway."""
+    return np.maximum(np.maximum(lengths_a, lengths_b), 1)
+
+
+def _as_text(pathway: Pathway) -> str:
+    """Map integer symbols to code points, which rapidfuzz compares fastest."""
+    if isinstance(pathway, str):
+        return pathway
+    return np.asarray(pathway, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.coactivation import coactivation, rank_adjacent_coactivation, strongest_partner
-from metrics.load import (
+from metrics.controls import null_routing
+from metrics.sample_routing import WINDOWS, path_entropy, signature_separation
+from metrics.token_routing import (
+    PERCENTILES,
+    boundary_margins,
     chosen_experts,
+    chosen_mass,
+    coactivation,
     congestion_coefficient,
+    domain_specialisation,
     imbalance,
     load_shares,
+    rank_adjacent_coactivation,
+    strongest_partner,
+    token_entropy,
+    vocabulary_specialisation,
 )
-from metrics.margins import PERCENTILES, boundary_margins, chosen_mass, token_entropy
-from metrics.nulls import null_routing
-from metrics.path_entropy import WINDOWS, path_entropy
-from metrics.signature import signature_separation
-from metrics.specialisation import domain_specialisation, vocabulary_specialisation
 
 UNIFORM = "every expert the same weight"
 RANDOM = "experts chosen at random"

@@ -7,9 +7,9 @@ of one training share its checkpoints and are no independent evidence, so what c
 training: what its domains say is averaged first.
 
 Whether it follows is tested by reassigning the monitors of one recipe's trainings to each other's
-accuracy (:mod:`metrics.matching`). What is compared are signed z-values of the detrended test; the
-sign is that of the correlation at the lag where monitor and accuracy agree best, so one that leads
-counts as following; where no lag stands out z is 0.
+accuracy (:func:`metrics.resampling.matched_test`). Compared are signed z-values of the detrended
+test; the sign is that of the correlation at the lag where monitor and accuracy agree best, so one
+that leads counts as following; where no lag stands out z is 0.
 
 Whether it differs from the controls rests on the spread between trainings: the differences of a
 training's domains are averaged, and the signs of the trainings are flipped, all ways. That is exact
@@ -27,11 +27,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from metrics.correlations import holm
+from metrics.curves import ACCURACY, onset, risen_cases
 from metrics.detrended import detrended_test
-from metrics.matching import MatchedTest, matched_test
-from metrics.measure import Measure
-from metrics.monitors import ACCURACY, onset
-from metrics.rise import risen_cases
+from metrics.registry import Measure
+from metrics.resampling import MatchedTest, matched_test
 from metrics.separation import MIN_ERRORS
 
 SEPARATING_SHARE = 0.75

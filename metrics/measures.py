@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.bound import (
-    BoundTerms,
-    bound_terms,
-    gating_features,
-    kernel_features,
-    one_hot_targets,
-)
+from metrics.bound import BoundTerms, bound_terms, gating_features, kernel_features, one_hot_targets
 from metrics.consistency import (
     MAX_ILL_CONDITIONED_SHARE,
     ConsistencyScores,
@@ -27,9 +21,9 @@ from metrics.consistency import (
     pathway_consistency,
     summarize_consistency,
 )
-from metrics.dispersion import hellinger_spread, routing_variance
 from metrics.distances import PairwiseMean, layer_distances, mean_pairwise_distance
 from metrics.pathways import pathway_lengths, pathway_strings, pathways_in_unit, routing_entropy
+from metrics.sample_routing import hellinger_spread, routing_variance
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The monitors: what is held against accuracy, what each claims, and how it is judged.
+"""The monitors: how they are compared with accuracy and with controls, and what may be concluded.
 
-A monitor is a number per checkpoint and domain that needs no benchmark. :func:`judge` holds every
-monitor against accuracy inside each series (arXiv 2506.21551, sec. 4.3); :func:`separations` asks
-whether it changes otherwise than in a control in which nothing can generalize.
+A monitor is a number per checkpoint and domain that needs no benchmark. :func:`judge` compares
+every monitor with accuracy inside each series (arXiv 2506.21551, sec. 4.3); :func:`separations`
+tests whether it changes otherwise than in a control in which nothing can generalize.
 """
 
 from collections.abc import Iterator
@@ -12,58 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metrics.correlations import (
-    CorrelationResult,
-    accuracy_onset,
-    correlate,
-    holm,
-    moving_average,
-)
+from metrics.correlations import CorrelationResult, correlate, holm
+from metrics.curves import ACCURACY, curve, onset
 from metrics.detrended import detrended_test
-from metrics.measure import Measure
-from metrics.registry import REGISTRY
+from metrics.registry import MONITORS, Measure
 from metrics.separation import separate
-
-ACCURACY = "accuracy"
-
-
-MONITORS: tuple[Measure, ...] = tuple(one for one in REGISTRY.values() if one.monitored)
-"""Every measure that is held against accuracy."""
-
-
-def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
-    """Add the moving-average training loss to tidy curves (columns as in :func:`judge`)."""
-    losses = curves[curves["monitor"] == "training_loss"].sort_values("step")
-    averaged = [
-        group.assign(
-            monitor="training_loss_moving_average",
-            value=moving_average(group["value"].to_numpy(), window),
-        )
-        for _, group in losses.groupby(["series", "domain"], sort=False)
-    ]
-    return pd.concat([curves, *averaged], ignore_index=True)
-
-
-def controls_of(roles: dict[str, str], control_for: dict[str, str | None]) -> dict[str, list[str]]:
-    """Names of the controls of every series that is none, in the study's order.
-
-    `control_for` names the series a control belongs to; one that belongs to none in particular is
-    the control of every main series.
-
-    >>> controls_of({"a": "main", "b": "variant", "c": "control"}, {"c": None})
-    {'a': ['c'], 'b': []}
-    """
-    controls = [name for name, role in roles.items() if role == "control"]
-    return {
-        name: [
-            control
-            for control in controls
-            if control_for.get(control) == name
-            or (control_for.get(control) is None and role == "main")
-        ]
-        for name, role in roles.items()
-        if role != "control"
-    }
 
 
 def judge(
@@ -166,18 +119,6 @@ def _correlate(
     return replace(result, difference_p=finer.p_value, difference_smallest_p=finer.smallest_p)
 
 
-def onset(curves: pd.DataFrame, controls: list[str], series: str, domain: str) -> int:
-    """Where the rise of accuracy starts; with controls, the rise above every one of them."""
-    accuracy = curve(curves, series, domain, ACCURACY).dropna()
-    return accuracy_onset(accuracy.to_numpy(), control_level(curves, controls, domain))
-
-
-def control_level(curves: pd.DataFrame, controls: list[str], domain: str) -> float | None:
-    """The largest accuracy that a control reaches in a domain; None without one."""
-    levels = [curve(curves, control, domain, ACCURACY).max() for control in controls]
-    return max((float(level) for level in levels if not np.isnan(level)), default=None)
-
-
 def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, pd.DataFrame]]:
     """Per domain with accuracy and monitor: both side by side, indexed by step in order."""
     for domain, of_domain in of_series.groupby("domain", sort=False):
@@ -190,14 +131,6 @@ def _against_accuracy(of_series: pd.DataFrame) -> Iterator[tuple[str, Measure, p
         for monitor in MONITORS:
             if monitor.measure in wide and len(wide):
                 yield str(domain), monitor, wide
-
-
-def curve(curves: pd.DataFrame, series: str, domain: str, monitor: str) -> pd.Series:
-    """One monitor of a series in a domain, indexed by step in order."""
-    here = (
-        (curves["series"] == series) & (curves["domain"] == domain) & (curves["monitor"] == monitor)
-    )
-    return curves[here].set_index("step")["value"].sort_index()
 
 
 def _with_verdicts(

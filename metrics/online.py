@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metrics.measure import Measure
-from metrics.rise import risen_cases
+from metrics.curves import risen_cases
+from metrics.registry import REGISTRY, Measure
 from metrics.separation import noise_scale
 
 NOISE_MULTIPLE = 4.0
@@ -32,21 +32,10 @@ that wanders calls far more often: over 35 checkpoints in one of four where neig
 RISEN_SHARE = 0.5
 """The benchmark's step is the first at which accuracy has made this share of its rise."""
 
-TOO_EARLY, NO_CHANGE, TURNED = "too early", "no change", "turned"
+LOSS_FLAT = REGISTRY["loss_flat"]
+"""What an online call is compared with."""
 
-LOSS_FLAT = Measure(
-    "loss_flat",
-    "training loss flat, nothing else",
-    "call",
-    None,
-    None,
-    0,
-    "baseline",
-    "ours: what an online call is compared with",
-    "calls at the first checkpoint at which the training loss looks flat; has no values",
-    monitored=False,
-)
-MEASURES = (LOSS_FLAT,)
+TOO_EARLY, NO_CHANGE, TURNED = "too early", "no change", "turned"
 
 
 def flat_since(losses_T: NDArray[np.float64], *, window: int, tolerance: float) -> list[bool]:
@@ -132,7 +121,7 @@ def calls(
 def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int:
     """First step at which accuracy has made half of its rise, from its first value to its last.
 
-    Means something only where accuracy rises (:func:`metrics.rise.risen_cases`).
+    Means something only where accuracy rises (:func:`metrics.curves.risen_cases`).
 
     >>> accuracy_step(np.array([0.0, 0.1, 0.6, 0.9]), np.array([0, 10, 20, 30]))
     20

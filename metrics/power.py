@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from metrics.curves import ACCURACY, curve, onset
 from metrics.detrended import MIN_CHECKPOINTS, check_series, detrended_test
-from metrics.monitors import ACCURACY, MONITORS, curve, onset
+from metrics.registry import MONITORS
 
 NUM_SIMULATIONS = 200
 NUM_PERMUTATIONS = 199

@@ -1,105 +1,126 @@
-"""Every measure there is, by name: the one place that says what a number in the warehouse means.
+"""Every measure by name: what a number in the warehouse means.
 
-A new module with measures is one import and one entry here; `docs/measures.md` follows
+The definitions are data, `measures.yaml` beside this module; `docs/measures.md` follows from them
 (`make docs`).
 """
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any, Literal
 
-from metrics import (
-    coactivation,
-    load,
-    margins,
-    nulls,
-    online,
-    paper,
-    path_entropy,
-    saturation,
-    signature,
-    specialisation,
-    structure,
-)
-from metrics.measure import Measure
-
-MODULES = (
-    paper,
-    load,
-    margins,
-    coactivation,
-    specialisation,
-    saturation,
-    signature,
-    path_entropy,
-    nulls,
-    structure,
-    online,
-)
+import yaml
 
 
-def joined(*groups: tuple[Measure, ...]) -> dict[str, Measure]:
-    """Measures by name, in order; a name given twice is refused."""
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One measure of a checkpoint and domain.
+
+    Attributes
+    ----------
+    measure
+        Name, as in the warehouse.
+    title
+        Name in plain words.
+    unit
+        Unit of its values.
+    low, high
+        Range of its values; None where there is no bound.
+    expected_direction
+        Sign of its correlation with accuracy that its source (or, for ours, its derivation) claims:
+        -1, 0 (none claimed), +1.
+    family
+        `paper`: arXiv 2506.21551 itself; `field`: other published routing measures; `candidate`:
+        ours, tried as monitors; `baseline`: losses and controls.
+    source
+        Where it is defined: arXiv id and section, or "ours".
+    formula
+        How it is computed, in one line; which variant where several are in use.
+    monitored
+        Whether it is compared with accuracy (then it is a monitor).
+    """
+
+    measure: str
+    title: str
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    expected_direction: int = 0
+    family: Literal["paper", "field", "candidate", "baseline"]
+    source: str
+    formula: str
+    monitored: bool = True
+
+    def row(self) -> dict[str, Any]:
+        """As a row of the table `measures`."""
+        return asdict(self)
+
+
+def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
+    """Measures by name, in order; raises ValueError where a name is given twice."""
     found: dict[str, Measure] = {}
-    for measure in (one for group in groups for one in group):
+    for measure in measures:
         if measure.measure in found:
             raise ValueError(f"measure {measure.measure!r} is defined twice")
         found[measure.measure] = measure
     return found
 
 
-REGISTRY = joined(*(module.MEASURES for module in MODULES))
+REGISTRY = by_name(
+    Measure(**entry)
+    for entry in yaml.safe_load(files("metrics").joinpath("measures.yaml").read_text("utf-8"))
+)
+
+MONITORS = tuple(one for one in REGISTRY.values() if one.monitored)
+"""Every measure that is compared with accuracy."""
 
 
 def monitor_rows() -> list[dict[str, Any]]:
     """The registry as rows of the table `monitors`."""
-    rows = []
-    for one in REGISTRY.values():
-        row = one.row()
-        rows.append({"monitor": row.pop("measure"), **row})
-    return rows
+    rows = (one.row() for one in REGISTRY.values())
+    return [{"monitor": row.pop("measure"), **row} for row in rows]
+
+
+_PAGE = """# Measures
+
+Every number that grokpath measures at a checkpoint, generated from the registry \
+(`metrics/measures.yaml`) by `make docs`. *Monitor* says whether it is held against accuracy; \
+*sign* is the direction of its correlation with accuracy that its source claims or its derivation \
+suggests (· is none).
+"""
+_TABLE = """
+## {}
+
+| measure | what | unit | range | sign | monitor | formula and variant | source |
+|---|---|---|---|---|---|---|---|
+"""
+_FAMILIES = {
+    "paper": "The paper's own",
+    "field": "Of the field",
+    "candidate": "Candidates",
+    "baseline": "Baselines and controls",
+}
 
 
 def markdown() -> str:
     """The registry as the page docs/measures.md."""
-    families = {
-        "paper": "The paper's own",
-        "field": "Of the field",
-        "candidate": "Candidates",
-        "baseline": "Baselines and controls",
-    }
-    lines = [
-        "# Measures",
-        "",
-        "Every number that grokpath measures at a checkpoint, generated from the registry "
-        "(`metrics/registry.py`) by `make docs`. *Monitor* says whether it is held against "
-        "accuracy; *sign* is the direction of its correlation with accuracy that its source claims "
-        "or its derivation suggests (· is none).",
-        "",
-    ]
-    for family, title in families.items():
-        lines += [
-            f"## {title}",
-            "",
-            "| measure | what | unit | range | sign | monitor | formula and variant | source |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for one in REGISTRY.values():
-            if one.family == family:
-                sign = {-1: "−", 0: "·", 1: "+"}[one.expected_direction]
-                cells = (
-                    f"`{one.measure}`",
-                    one.title,
-                    one.unit,
-                    _range(one),
-                    sign,
-                    "yes" if one.monitored else "no",
-                    one.formula,
-                    one.source,
-                )
-                lines.append("| " + " | ".join(cell.replace("|", "∣") for cell in cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+    page = _PAGE
+    for family, title in _FAMILIES.items():
+        of_family = (one for one in REGISTRY.values() if one.family == family)
+        page += _TABLE.format(title) + "".join(_line(one) for one in of_family)
+    return page
 
 
-def _range(measure: Measure) -> str:
-    ends = ("" if end is None else f"{end:g}" for end in (measure.low, measure.high))
-    return " to ".join(ends).strip() or "any"
+def _line(one: Measure) -> str:
+    ends = ("" if end is None else f"{end:g}" for end in (one.low, one.high))
+    cells = (
+        f"`{one.measure}`",
+        one.title,
+        one.unit,
+        " to ".join(ends).strip() or "any",
+        {-1: "−", 0: "·", 1: "+"}[one.expected_direction],
+        "yes" if one.monitored else "no",
+        one.formula,
+        one.source,
+    )
+    return "| " + " | ".join(cell.replace("|", "∣") for cell in cells) + " |\n"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from metrics.correlations import accuracy_onset, correlate, moving_average
+from metrics.correlations import correlate
+from metrics.curves import accuracy_onset, moving_average
 
 NUM_PERMUTATIONS = 999
 TUNING_MONITORS = ("pathway_distance", "pathway_consistency_median")

@@ -94,7 +94,7 @@ def separate(
         Used in the sentence.
     main_T, control_T : array of shape (T,)
         The monitor in both series at the same steps, from the main series' accuracy onset on
-        (``metrics.correlations.accuracy_onset``).
+        (``metrics.curves.accuracy_onset``).
     steps_T : array of shape (T,)
         Training steps, strictly increasing.
     expected_direction : int

@@ -45,7 +45,7 @@ def find_memorization(
     Writes memorization.parquet, memorization_thresholds.parquet and, with `sensitivity`,
     epsilon_scan.parquet (arXiv 2506.21551, App. E.3). Reads only losses. Costs about a second.
     """
-    from metrics.memorization import NEVER, scan_row
+    from metrics.grokking import NEVER, scan_row
     from store.schemas import write_rows
 
     samples, thresholds, scan = [], [], []
@@ -96,7 +96,7 @@ def _memorized(
     losses_NT: np.ndarray, steps: list[int], settings: MemorizationSpec
 ) -> tuple[np.ndarray, float | None, str | None]:
     """Memorization steps, the threshold that decided, and what to know about it."""
-    from metrics.memorization import NEVER, choose_epsilon, memorization_steps
+    from metrics.grokking import NEVER, choose_epsilon, memorization_steps
 
     automatic = settings.epsilon == "auto"
     if len(steps) < 2:
@@ -145,8 +145,7 @@ def find_generalization(
 
     import pandas as pd
 
-    from metrics.generalization import generalization_steps
-    from metrics.memorization import NEVER
+    from metrics.grokking import NEVER, generalization_steps
     from store.schemas import write_rows
 
     _check_same_documents(steps, scores)
@@ -273,12 +272,12 @@ def judge_monitors(
 
     import pandas as pd
 
+    from metrics.curves import controls_of, trend_rows, with_moving_average
     from metrics.leaderboard import leaderboard_rows
-    from metrics.monitors import MONITORS, controls_of, judge, separations, with_moving_average
+    from metrics.monitors import judge, separations
     from metrics.online import online_rows
     from metrics.power import power_rows
-    from metrics.registry import monitor_rows
-    from metrics.trends import trend_rows
+    from metrics.registry import MONITORS, monitor_rows
     from store.documents import documents_of
     from store.schemas import write_rows
     from store.tables import curves_of_series

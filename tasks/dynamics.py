@@ -30,8 +30,8 @@ def measure_drift(
     Writes drift.parquet (all pairs) and saturation.parquet (against the last, and since the one
     before; rows of `routing_measures` with their step). Costs about a second per nano series.
     """
-    from metrics.load import chosen_experts
-    from metrics.saturation import choice_overlap, saturation_rows
+    from metrics.dynamics import choice_overlap, saturation_rows
+    from metrics.token_routing import chosen_experts
     from store.schemas import write_rows
 
     pairs: list[dict[str, Any]] = []
@@ -94,7 +94,7 @@ def measure_dynamics(
     Writes parameter_norms.parquet and router_dynamics.parquet (arXiv 2506.21551, App. D). Costs
     milliseconds: the norms were taken when the checkpoint's weights were at hand.
     """
-    from metrics.router_dynamics import router_dynamics
+    from metrics.dynamics import router_dynamics
     from store.schemas import write_rows
 
     norms: list[dict[str, Any]] = [

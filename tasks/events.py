@@ -131,7 +131,7 @@ def _outlying(
 ) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     import numpy as np
 
-    from metrics.outliers import outliers
+    from metrics.curves import outliers
 
     for (series, domain, monitor), curve in curves.items():
         if monitor not in WATCHED_FOR_OUTLIERS:

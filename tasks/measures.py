@@ -36,10 +36,9 @@ def measure_routing(
     with `sensitivity`, distance_variants (tables of the warehouse, as Parquet). Costs about a
     second per nano checkpoint. Runs again when the routing or one of the settings changes.
     """
-    from metrics.candidates import candidate_rows, null_rows
-    from metrics.controls import cross_domain_rows, entropy_row
+    from metrics.candidates import candidate_rows
+    from metrics.controls import cross_domain_rows, entropy_row, null_rows, variant_rows
     from metrics.field import DomainTokens, field_tables
-    from metrics.variants import variant_rows
     from store.schemas import write_rows
 
     weights = {d: load_routing(routing.path / f"{d}.probe.npz") for d in domains}

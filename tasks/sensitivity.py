@@ -40,13 +40,8 @@ def try_settings(
     domain's own LoRA rank, 0 without tuning). Writes sensitivity.parquet. Costs some ten seconds
     per nano series. Runs again when a curve, a routing or the settings change.
     """
-    from metrics.monitors import control_level, controls_of
-    from metrics.sensitivity import (
-        curve_trials,
-        distance_trials,
-        sensitivity_rows,
-        tuning_trials,
-    )
+    from metrics.curves import control_level, controls_of
+    from metrics.sensitivity import curve_trials, distance_trials, sensitivity_rows, tuning_trials
     from store.schemas import write_rows
 
     curves = pq.read_table(monitors.path / "curves.parquet").to_pandas()
@@ -143,7 +138,7 @@ def _memorization_trials(
 
     import pandas as pd
 
-    from metrics.memorization import NEVER, memorization_steps
+    from metrics.grokking import NEVER, memorization_steps
     from metrics.sensitivity import Trial
 
     if len(one["steps"]) < 2:

@@ -39,15 +39,16 @@ class TestMetric:
         assert result.attempted > 0
         assert result.failed == 0
 
-    def test_it_can_be_registered(self, module):
-        from metrics.registry import REGISTRY, joined
+    def test_it_can_be_registered(self):
+        from metrics.registry import REGISTRY, Measure, by_name
 
-        together = joined(tuple(REGISTRY.values()), module.MEASURES)
+        added = [Measure(**entry) for entry in yaml.safe_load(blocks(self.PAGE, "yaml")[0])]
+        together = by_name([*REGISTRY.values(), *added])
         assert len(together) == len(REGISTRY) + 1
         row = together["expert_reach"].row()
         assert (row["low"], row["high"], row["monitored"]) == (0.0, 1.0, True)
         with pytest.raises(ValueError, match="is defined twice"):
-            joined(tuple(together.values()), module.MEASURES)
+            by_name([*together.values(), *added])
 
     def test_the_line_that_computes_it_fits_in(self, module):
         import inspect

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from metrics.consistency import (
     consecutive_cosines,
     pathway_consistency,
-    routing_embeddings,
     summarize_consistency,
 )
 from tests.metrics.reference import cosines, embedding, random_routing, roughness
@@ -57,10 +56,11 @@ def test_equals_the_slow_twin(case, centred):
 @given(cases, st.booleans())
 def test_cosines_are_those_of_the_embeddings(case, centred):
     routing, routers = build(case)
-    embeddings = routing_embeddings(routing, routers, centred=centred)
-    assert embeddings.shape == (*routing.shape[:2], routers.shape[-1])
-    np.testing.assert_allclose(
-        embeddings[1, 0], embedding(routing[1, 0], routers[0], centred), atol=1e-12
+    embeddings = np.array(
+        [
+            [embedding(*pair, centred) for pair in zip(sample, routers, strict=True)]
+            for sample in routing
+        ]
     )
     unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
     np.testing.assert_allclose(
@@ -176,4 +176,4 @@ def test_user_mistakes_are_explained():
     with pytest.raises(ValueError, match=r"\[3 layers, 5 experts, hidden size\].*\(3, 4, 3\)"):
         pathway_consistency(random_routing(0, 2, 3, 5), random_routers(0, 3, 4, 3))
     with pytest.raises(ValueError, match="must sum to 1"):
-        routing_embeddings(2 * random_routing(0), random_routers(0))
+        pathway_consistency(2 * random_routing(0), random_routers(0))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metrics.correlations import accuracy_onset, correlate, holm, moving_average
+from metrics.correlations import correlate, holm
 from metrics.detrended import detrended_test
 
 
@@ -15,45 +15,6 @@ def noisy_pair(num_checkpoints, seed=0):
     steps = 100 * np.arange(num_checkpoints)
     accuracy = 1 - np.exp(-steps / 800) + 0.03 * rng.normal(size=num_checkpoints)
     return -3 * accuracy + 0.1 * rng.normal(size=num_checkpoints), accuracy, steps
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "onset"),
-    [
-        ([0, 0, 0, 0.5, 0.8, 0.9, 1.0], 2),
-        ([0, 0.5, 0.05, 0.6, 0.8, 0.9, 1.0], 2),  # a fall back to the floor is no sustained rise
-        ([0, 0.1, 0.4, 0.6, 0.8, 0.9, 1.0], 1),  # exactly 10 % still counts as low
-        ([0, 0, 0, 0, 0, 0, 1.0], 3),  # never fewer than 4 points
-        ([0, 0, 1.0], 0),
-        ([0.4, 0.4, 0.4, 0.4, 0.4], 0),
-        ([0.9, 0.5, 0.3, 0.2, 0.1], 1),
-    ],
-)
-def test_accuracy_onset(accuracy, onset):
-    assert accuracy_onset(accuracy) == onset
-
-
-def test_accuracy_onset_refuses_gaps():
-    with pytest.raises(ValueError, match="leave out checkpoints without a score"):
-        accuracy_onset([0.1, np.nan, 0.3])
-    with pytest.raises(ValueError, match=r"shape \(0,\)"):
-        accuracy_onset([])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@settings(max_examples=50, deadline=None)
-def test_accuracy_onset_leaves_four_points(accuracy):
-    onset = accuracy_onset(accuracy)
-    assert onset >= 0
-    assert len(accuracy) - onset >= min(4, len(accuracy))
-
-
-def test_moving_average():
-    np.testing.assert_allclose(moving_average([4.0, 2.0, 0.0, 7.0], 2), [4.0, 3.0, 1.0, 3.5])
-    np.testing.assert_array_equal(moving_average([4.0, 2.0], 1), [4.0, 2.0])
-    assert np.isfinite(moving_average(np.arange(5.0), 10)).all()
-    with pytest.raises(ValueError, match="window is 0"):
-        moving_average([1.0], 0)
 
 
 @pytest.mark.parametrize("num_checkpoints", [4, 8, 10, 35])

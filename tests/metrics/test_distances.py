@@ -3,14 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import edits
+from metrics import distances
 from metrics.distances import (
+    draw_distinct,
+    draw_pairs,
     layer_distances,
     mean_cross_distance,
     mean_pairwise_distance,
     pair_distances,
 )
-from metrics.pairs import draw_distinct, draw_pairs
 from metrics.pathways import pathway_strings, pathway_symbols
 from tests.metrics.reference import (
     levenshtein,
@@ -91,7 +92,7 @@ def test_mean_is_blind_to_sample_order_and_symbol_names(group, random):
 def test_blocks_of_any_size_give_the_same_sum(monkeypatch, cells, normalize):
     group = random_strings(0, 40, num_digits=3, length=4)
     other = random_strings(1, 11, num_digits=3, length=5)
-    monkeypatch.setattr(edits, "CELLS_AT_ONCE", cells)
+    monkeypatch.setattr(distances, "CELLS_AT_ONCE", cells)
     found = mean_pairwise_distance(group, normalize=normalize).mean
     assert found == pytest.approx(mean_pairwise(group, normalize), rel=1e-12)
     found = mean_cross_distance(group, other, normalize=normalize).mean
@@ -116,11 +117,6 @@ def test_few_distinct_pathways_are_exact_however_many_samples_share_them():
     assert found.exact
     assert found.num_pairs == 5000 * 4999 // 2
     assert found.mean == pytest.approx(expected, rel=1e-15)
-
-
-def test_threads_do_not_change_the_numbers():
-    group = random_strings(4, 60)
-    assert mean_pairwise_distance(group, num_workers=2) == mean_pairwise_distance(group)
 
 
 @pytest.mark.parametrize("max_pairs", [50, 1500])

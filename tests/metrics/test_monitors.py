@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 
 from metrics.correlations import CorrelationResult, holm
-from metrics.monitors import MONITORS, judge, separations, verdict, with_moving_average
+from metrics.curves import with_moving_average
+from metrics.monitors import judge, separations, verdict
+from metrics.registry import MONITORS
 
 STEPS = np.arange(0, 3000, 100)
 CONTROLS = {"main": ["control"]}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.monitors import MONITORS
+from metrics.curves import risen_cases
 from metrics.online import (
     LOSS_FLAT,
     NO_CHANGE,
@@ -17,8 +17,7 @@ from metrics.online import (
     flat_since,
     online_rows,
 )
-from metrics.registry import REGISTRY
-from metrics.rise import risen_cases
+from metrics.registry import MONITORS, REGISTRY
 
 STEPS = np.arange(0, 200, 10)
 DISTANCE = REGISTRY["pathway_distance"]

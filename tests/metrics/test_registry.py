@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from metrics.registry import REGISTRY, joined, markdown, monitor_rows
+from metrics.registry import REGISTRY, by_name, markdown, monitor_rows
 
 
 def test_every_measure_says_what_it_is_where_from_and_how():
@@ -17,7 +17,7 @@ def test_every_measure_says_what_it_is_where_from_and_how():
 def test_a_name_is_given_once():
     one = next(iter(REGISTRY.values()))
     with pytest.raises(ValueError, match="is defined twice"):
-        joined((one,), (dataclasses.replace(one, title="another"),))
+        by_name([one, dataclasses.replace(one, title="another")])
 
 
 def test_page_and_table_hold_all():

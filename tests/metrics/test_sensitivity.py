@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metrics.controls import variant_rows
 from metrics.sensitivity import Trial, curve_trials, distance_trials, sensitivity_rows
-from metrics.variants import variant_rows
 
 STEPS = range(0, 240, 20)
 RISE = pd.Series(1 / (1 + np.exp(-(np.array(STEPS) - 110) / 20)), index=STEPS)

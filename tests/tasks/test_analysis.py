@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metrics.memorization import NEVER
+from metrics.grokking import NEVER
 from store.artifacts import Artifact
 from store.identity import Label
 from store.tensors import RoutingTensors, save_routing

@@ -1,8 +1,9 @@
-"""Memorization: from which step on a training sample's loss is low and stays put (sec. 3.1).
+"""When training samples are memorized and benchmark documents generalized.
 
-arXiv 2506.21551, sec. 3.1 and App. B.1. Samples that share a memorization step form a group.
+arXiv 2506.21551, sec. 3.1 and App. B.1. Samples that share a memorization step form a group, and
+so do documents that share a generalization step.
 
-Shape legend: N samples, T checkpoints.
+Shapes: N samples or documents, T checkpoints.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from metrics.checks import check_losses, check_steps
 
 NEVER = -1
 """Stands for the step of a sample that no checkpoint of the series brings there."""
+
 
 DEFAULT_DELTA = 0.05
 """Largest accepted distance from the final loss, nats per token (the paper's delta)."""
@@ -151,43 +153,6 @@ def choose_epsilon(
     return EpsilonChoice(epsilon, share, bool(in_range), note)
 
 
-def plateau_step(mean_losses_T: ArrayLike, steps_T: ArrayLike, delta: float = DEFAULT_DELTA) -> int:
-    """Find the step from which a group's mean loss stays within delta of its final value.
-
-    Parameters
-    ----------
-    mean_losses_T : array [T], floating
-        Mean loss of the group at each checkpoint, nats per token.
-    steps_T, delta
-        As in `memorization_steps`.
-
-    Returns
-    -------
-    int
-        An entry of `steps_T`; the last one if the loss still moves there.
-
-    Raises
-    ------
-    ValueError
-        As `memorization_steps`.
-
-    Notes
-    -----
-    arXiv 2506.21551, sec. 3.1 calls a group grokking when benchmark accuracy rises after this
-    plateau without a formula for it; ours is the group's version of the delta condition.
-
-    Examples
-    --------
-    >>> plateau_step([5.0, 1.0, 0.98, 1.0], [0, 10, 20, 30])
-    10
-    """
-    losses_1T = check_losses(np.asarray(mean_losses_T, dtype=np.float64)[np.newaxis])
-    steps_T = check_steps(steps_T, losses_1T.shape[1])
-    _check_bound("delta", delta)
-    settled_1T = _holds_to_the_end(_near_final(losses_1T, delta))
-    return int(earliest_steps(settled_1T, steps_T)[0])
-
-
 def earliest_steps(reached_NT: NDArray[np.bool_], steps_T: NDArray[np.int64]) -> NDArray[np.int64]:
     """Step of the first checkpoint where each sample's flag is set, else `NEVER`.
 
@@ -218,23 +183,6 @@ def scan_row(
         "num_groups": len(np.unique(memorized_N)),
         "median_step": float(np.median(memorized_N)) if len(memorized_N) else None,
     }
-
-
-def group_sizes(steps_N: NDArray[np.int64]) -> dict[int, int]:
-    """Count the samples of each group, that is of each memorization or generalization step.
-
-    Returns
-    -------
-    dict of step to number of samples
-        In rising order of step; samples that never got there (`NEVER`) form no group.
-
-    Examples
-    --------
-    >>> group_sizes(np.array([20, NEVER, 10, 20]))
-    {10: 1, 20: 2}
-    """
-    steps, sizes = np.unique(steps_N[steps_N != NEVER], return_counts=True)
-    return dict(zip(steps.tolist(), sizes.tolist(), strict=True))
 
 
 def _near_final(losses_NT: NDArray[np.float64], delta: float) -> NDArray[np.bool_]:
@@ -281,3 +229,93 @@ def _check_scan(
             f"max_epsilon must be finite and at least one increment ({increment:g}), "
             f"found {max_epsilon}"
         )
+
+
+def generalization_steps(
+    correct_NT: ArrayLike,
+    steps_T: ArrayLike,
+    *,
+    min_mean: float = 0.8,
+    max_errors: int = 1,
+    start_correct: bool = False,
+) -> NDArray[np.int64]:
+    """Find the step since which each benchmark sample is generalized.
+
+    Parameters
+    ----------
+    correct_NT : array [N, T], bool (or only 0 and 1)
+        Whether the sample is answered correctly at each checkpoint.
+    steps_T : array [T], integer
+        Optimizer steps, strictly increasing; T at least 2.
+    min_mean : float
+        Mean correctness over the remaining checkpoints must be above this, in [0, 1).
+    max_errors : int
+        Most wrong answers among the remaining checkpoints, at least 0.
+    start_correct : bool
+        Whether the sample must also be correct at its generalization step itself.
+
+    Returns
+    -------
+    array [N], int64
+        Entries of `steps_T`, or `NEVER` (-1).
+
+    Raises
+    ------
+    ValueError
+        If the correctness is not a non-empty [N, T] array of truth values, if the steps do not
+        fit, or if a bound is out of range.
+
+    Notes
+    -----
+    arXiv 2506.21551, App. B.1: the earliest step from which on mean correctness is above 0.8 with
+    at most one error; the remaining checkpoints include the step itself. Two things follow from
+    the letter of it, which is the default here:
+
+    * The one error may be spent on the step itself. A sample that is wrong up to some checkpoint
+      and right at the five or more that follow is dated one checkpoint before its first right
+      answer. `start_correct=True` forbids that.
+    * At the final checkpoint one right answer is a mean of 1, so the group of the final step
+      holds every lucky hit (a quarter of the unsolved samples under four-way choice).
+
+    Examples
+    --------
+    >>> correct = [[0, 0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1, 0]]
+    >>> steps = [0, 10, 20, 30, 40, 50, 60]
+    >>> generalization_steps(correct, steps).tolist()
+    [10, 50, 0]
+    >>> generalization_steps(correct, steps, start_correct=True).tolist()
+    [20, 50, 0]
+    """
+    is_correct_NT = _check_correct(correct_NT)
+    num_checkpoints = is_correct_NT.shape[1]
+    steps_T = check_steps(steps_T, num_checkpoints)
+    if not 0 <= min_mean < 1:
+        raise ValueError(f"min_mean must be at least 0 and below 1, found {min_mean}")
+    if max_errors < 0:
+        raise ValueError(f"max_errors must be at least 0, found {max_errors}")
+    num_errors_NT = np.cumsum(~is_correct_NT[:, ::-1], axis=1)[:, ::-1]
+    num_remaining_T = np.arange(num_checkpoints, 0, -1)
+    # One division, so that 4 of 5 is exactly the float 0.8 and therefore not above it.
+    mean_NT = (num_remaining_T - num_errors_NT) / num_remaining_T
+    holds_NT = (mean_NT > min_mean) & (num_errors_NT <= max_errors)
+    if start_correct:
+        holds_NT &= is_correct_NT
+    return earliest_steps(holds_NT, steps_T)
+
+
+def _check_correct(correct_NT: ArrayLike) -> NDArray[np.bool_]:
+    """Return the correctness as bool after checking that it is nothing else."""
+    values_NT = np.asarray(correct_NT)
+    if values_NT.ndim != 2 or values_NT.shape[0] == 0:
+        raise ValueError(
+            "correctness must have shape [samples, checkpoints] with at least one sample, "
+            f"found shape {values_NT.shape}"
+        )
+    is_truth_value_NT = (values_NT == 0) | (values_NT == 1)
+    if not is_truth_value_NT.all():
+        sample, checkpoint = np.argwhere(~is_truth_value_NT)[0]
+        raise ValueError(
+            f"correctness must be true or false, found {values_NT[sample, checkpoint]} at sample "
+            f"{sample}, checkpoint {checkpoint}; decide what counts as correct before this step"
+        )
+    return values_NT.astype(np.bool_)

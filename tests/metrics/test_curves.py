@@ -1,7 +1,54 @@
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from metrics.outliers import MIN_DIFFERENCES, outliers
+from metrics.curves import (
+    MIN_DIFFERENCES,
+    accuracy_onset,
+    moving_average,
+    outliers,
+    quadratic_trend,
+    trend_rows,
+)
+
+
+def test_a_parabola_is_recovered_exactly():
+    x = np.arange(10)
+    trend = quadratic_trend(x, 3 - 2 * x + 0.25 * x**2)
+    found = [trend[name] for name in ("constant", "linear", "quadratic", "vertex", "r_squared")]
+    assert found == pytest.approx([3, -2, 0.25, 4, 1])
+    assert trend["direction"] == "rises"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, 2, 3], "3 points are fewer than 4"),
+        ([2] * 5, "constant"),
+        ([1, np.nan, 2, 3], "finite"),
+    ],
+)
+def test_without_a_fit_it_says_why(values, said):
+    trend = quadratic_trend(np.arange(len(values)), values)
+    assert trend["quadratic"] is None
+    assert said in trend["note"]
+
+
+def test_a_turn_outside_the_curve_is_no_turn():
+    assert quadratic_trend(np.arange(5), np.arange(5) ** 2 + 9.0 * np.arange(5))["vertex"] is None
+
+
+def test_rows_leave_missing_values_out():
+    curves = pd.DataFrame(
+        {"series": "main", "domain": "math", "monitor": "loss", "step": range(0, 60, 10)}
+    ).assign(value=[5, 3, None, 2, 1.5, 1.4])
+    rows = trend_rows(curves)
+    assert [row["abscissa"] for row in rows] == ["index", "log_step"]
+    assert {row["num_checkpoints"] for row in rows} == {5}
+    assert all(row["r_squared"] > 0.9 for row in rows)
+
 
 SEED = 20261125
 LOSS = np.array([5.0, 4.0, 3.1, 2.4, 1.8, 1.3, 0.9, 0.6, 0.5, 3.0, 0.4])
@@ -78,3 +125,42 @@ if __name__ == "__main__":  # the figures in the docstring
     noise = np.random.default_rng(SEED).normal(size=(20_000, 35))
     for curves in (noise.cumsum(axis=1), noise + np.linspace(5, 0, 35)):
         print([round(false_alarms(curves, multiple), 5) for multiple in (8.0, 3.0)])
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "onset"),
+    [
+        ([0, 0, 0, 0.5, 0.8, 0.9, 1.0], 2),
+        ([0, 0.5, 0.05, 0.6, 0.8, 0.9, 1.0], 2),  # a fall back to the floor is no sustained rise
+        ([0, 0.1, 0.4, 0.6, 0.8, 0.9, 1.0], 1),  # exactly 10 % still counts as low
+        ([0, 0, 0, 0, 0, 0, 1.0], 3),  # never fewer than 4 points
+        ([0, 0, 1.0], 0),
+        ([0.4, 0.4, 0.4, 0.4, 0.4], 0),
+        ([0.9, 0.5, 0.3, 0.2, 0.1], 1),
+    ],
+)
+def test_accuracy_onset(accuracy, onset):
+    assert accuracy_onset(accuracy) == onset
+
+
+def test_accuracy_onset_refuses_gaps():
+    with pytest.raises(ValueError, match="leave out checkpoints without a score"):
+        accuracy_onset([0.1, np.nan, 0.3])
+    with pytest.raises(ValueError, match=r"shape \(0,\)"):
+        accuracy_onset([])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_accuracy_onset_leaves_four_points(accuracy):
+    onset = accuracy_onset(accuracy)
+    assert onset >= 0
+    assert len(accuracy) - onset >= min(4, len(accuracy))
+
+
+def test_moving_average():
+    np.testing.assert_allclose(moving_average([4.0, 2.0, 0.0, 7.0], 2), [4.0, 3.0, 1.0, 3.5])
+    np.testing.assert_array_equal(moving_average([4.0, 2.0], 1), [4.0, 2.0])
+    assert np.isfinite(moving_average(np.arange(5.0), 10)).all()
+    with pytest.raises(ValueError, match="window is 0"):
+        moving_average([1.0], 0)
