@@ -1,18 +1,20 @@
-"""Calibration of the verdict test: how often it is wrong, and how often it sees what is there.
+"""Calibration of the verdict test: how often it is wrong, and how often it finds what is there.
 
 Unrelated series (:mod:`metrics.simulated`) are simulated and the share of p-values at or below 5 %
 is counted (false positives; the promise is at most 7 %); then series that share their fluctuations
 (power); then tables of tests under Holm's correction. A test that abstains has not rejected.
 
-Shapes: T checkpoints.
+Shapes: T checkpoints, J trainings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from metrics.correlations import holm
@@ -25,16 +27,11 @@ PValue = Callable[[Series, Series, Series, int], float | None]
 
 LEVEL = 0.05
 PROMISED_RATE = 0.07
+FEW = 199
+"""Permutations of a simulated test, to keep simulations quick."""
 
-NANO_STEPS = (
-    *range(0, 101, 25),
-    *range(150, 1001, 50),
-    *range(1100, 2001, 100),
-    2200,
-    2400,
-)
+NANO_STEPS = (*range(0, 101, 25), *range(150, 1001, 50), *range(1100, 2001, 100), 2200, 2400)
 """The checkpoints of the nano study: uneven, 35 of them."""
-
 
 LEADERBOARD_STEPS = (*range(0, 601, 50), *range(700, 1001, 100), *range(1200, 2401, 200))
 """The checkpoints of the leaderboard's trainings: uneven, 24 of them."""
@@ -52,46 +49,55 @@ GRIDS: dict[str, tuple[int, ...]] = {
     "nano": NANO_STEPS,
 }
 
+_POWER_SETTINGS: tuple[tuple[str, str, PairMaker], ...] = (
+    *(
+        (
+            "shared random walk" if walks else "shared noise",
+            f"r = {shared}",
+            partial(sharing, walks=walks, shared=shared),
+        )
+        for walks in (False, True)
+        for shared in (0.7, 0.9, 0.97)
+    ),
+    *(
+        (
+            "perfect monitor",
+            f"wobble {size}, {num:,} documents",
+            partial(counted, size=size, num_documents=num),
+        )
+        for size in (0.05, 0.01)
+        for num in (240, 1000)
+    ),
+)
+
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """Outcome of one simulated setting.
-
-    Attributes
-    ----------
-    grid : str
-        Name of the checkpoint grid.
-    num_checkpoints : int
-        Checkpoints in it.
-    family : str
-        How the two series were made.
-    noise : str
-        Observation noise relative to the range of the curve, or the shared part for power.
-    num_simulations : int
-        Simulated pairs.
-    rejection_rate : float
-        Share of pairs with p <= 0.05: the false-positive rate, or the power.
-    abstain_rate : float
-        Share of pairs without a p-value.
-    """
+    """Outcome of one simulated setting."""
 
     grid: str
+    """Name of the checkpoint grid."""
     num_checkpoints: int
     family: str
+    """How the two series were drawn."""
     noise: str
+    """Observation noise relative to the range of the curve, or the shared part for power."""
     num_simulations: int
+    """Simulated pairs, or tables of pairs."""
     rejection_rate: float
+    """Share of pairs with p <= 0.05: the false-positive rate, or the power."""
     abstain_rate: float
+    """Share of pairs without a p-value."""
 
 
 def verdict_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
-    """p-value of the verdict test, with few permutations to keep simulations quick."""
-    return detrended_test(x_T, y_T, steps_T, seed=seed, num_permutations=199).p_value
+    """p-value of the verdict test."""
+    return detrended_test(x_T, y_T, steps_T, seed=seed, num_permutations=FEW).p_value
 
 
 def naive_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
     """p-value of the plain permutation test of Pearson's r, trends left in."""
-    return permutation_test(x_T, y_T, seed=seed, num_permutations=199).p_value
+    return permutation_test(x_T, y_T, seed=seed, num_permutations=FEW).p_value
 
 
 def difference_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
@@ -131,16 +137,8 @@ def calibrate(
     >>> rows[0].family, rows[0].rejection_rate <= 0.25
     ('random walk', True)
     """
-    chosen = None if families is None else set(families)
-    rows = []
-    for grid in grids:
-        steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for number, (family, noise, make) in enumerate(null_settings()):
-            if chosen is None or family in chosen:
-                rng = np.random.default_rng([seed, len(steps_T), number])
-                pairs = [make(steps_T, rng) for _ in range(num_simulations)]
-                rows.append(_measure(test, pairs, steps_T, grid, family, noise))
-    return rows
+    settings = _streams(null_settings(), grids, families, seed, 0)
+    return [_measure(test, num_simulations, *setting) for setting in settings]
 
 
 def power(
@@ -157,40 +155,8 @@ def power(
     the family "perfect monitor" one is the true accuracy, which wobbles by 5 or 1 % of its range,
     and the other what 240 or 1,000 documents show of it. Parameters and rows as in ``calibrate``.
     """
-    rows = []
-    for grid in grids:
-        steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for number, (family, noise, make) in enumerate(_POWER_SETTINGS):
-            rng = np.random.default_rng([seed, len(steps_T), 1000 + number])
-            pairs = [make(steps_T, rng) for _ in range(num_simulations)]
-            rows.append(_measure(test, pairs, steps_T, grid, family, noise))
-    return rows
-
-
-@dataclass(frozen=True)
-class LeadRow:
-    """How a monitor that leads or lags accuracy is judged: shares of simulated pairs.
-
-    Attributes
-    ----------
-    grid : str
-        Name of the checkpoint grid.
-    family : str
-        What is shared, and how closely.
-    lead : int
-        Checkpoints by which the monitor leads; negative where it lags.
-    right_sign, wrong_sign : float
-        Shares with p <= 0.05 and the sign of the link, or the other one.
-    right_lag : float
-        Share with p <= 0.05 at the true lag.
-    """
-
-    grid: str
-    family: str
-    lead: int
-    right_sign: float
-    wrong_sign: float
-    right_lag: float
+    settings = _streams(_POWER_SETTINGS, grids, None, seed, 1000)
+    return [_measure(test, num_simulations, *setting) for setting in settings]
 
 
 def lead_rates(
@@ -199,34 +165,38 @@ def lead_rates(
     seed: int,
     grids: Sequence[str] = tuple(GRIDS),
     leads: Sequence[int] = (-1, 0, 1, 2, 3),
-) -> list[LeadRow]:
+) -> list[dict[str, Any]]:
     """Measure sign and lag of the verdict test where one series leads the other.
 
-    Fluctuations as in ``power``, shared at 0.9, once as noise and once as a random walk.
+    Fluctuations as in ``power``, shared at 0.9, once as noise and once as a random walk. `lead` is
+    in checkpoints, negative where the monitor lags; rates are shares of the simulated pairs with
+    p <= 0.05 that have the sign of the link, the other sign, and the true lag.
     """
     rows = []
-    for grid in grids:
+    for grid, walks, lead in product(grids, (False, True), leads):
         steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for walks in (False, True):
-            for lead in leads:
-                rng = np.random.default_rng([seed, len(steps_T), walks, lead + 100])
-                make = partial(sharing, walks=walks, shared=0.9, lead=lead)
-                found = [
-                    detrended_test(*make(steps_T, rng), steps_T, seed=n, num_permutations=199)
-                    for n in range(num_simulations)
-                ]
-                seen = [one for one in found if one.p_value is not None and one.p_value <= LEVEL]
-                signs = [one.statistic_spearman or 0.0 for one in seen]
-                rows.append(
-                    LeadRow(
-                        grid=grid,
-                        family=f"shared {'random walk' if walks else 'noise'}, r = 0.9",
-                        lead=lead,
-                        right_sign=sum(sign > 0 for sign in signs) / num_simulations,
-                        wrong_sign=sum(sign < 0 for sign in signs) / num_simulations,
-                        right_lag=sum(one.lag == lead for one in seen) / num_simulations,
-                    )
-                )
+        rng = np.random.default_rng([seed, len(steps_T), walks, lead + 100])
+        tests = (
+            detrended_test(
+                *sharing(steps_T, rng, walks=walks, shared=0.9, lead=lead),
+                steps_T,
+                seed=number,
+                num_permutations=FEW,
+            )
+            for number in range(num_simulations)
+        )
+        found = [one for one in tests if one.p_value is not None and one.p_value <= LEVEL]
+        signs = [one.statistic_spearman or 0.0 for one in found]
+        rows.append(
+            {
+                "grid": grid,
+                "family": f"shared {'random walk' if walks else 'noise'}, r = 0.9",
+                "lead": lead,
+                "right_sign": sum(sign > 0 for sign in signs) / num_simulations,
+                "wrong_sign": sum(sign < 0 for sign in signs) / num_simulations,
+                "right_lag": sum(one.lag == lead for one in found) / num_simulations,
+            }
+        )
     return rows
 
 
@@ -240,72 +210,27 @@ def familywise(
 ) -> list[CalibrationRow]:
     """Measure how often a table of unrelated pairs holds a false positive after Holm's correction.
 
-    Parameters
-    ----------
-    num_tables : int
-        Simulated tables per setting.
-    seed, grids, families
-        As in ``calibrate``.
-    num_tests : int
-        Independent pairs per table, the hardest case for the correction.
-
-    Returns
-    -------
-    list of CalibrationRow
-        `rejection_rate` is the share of tables with any corrected p-value <= 0.05. As in a study,
-        a p-value near the level is taken from more resamples, 9,999.
+    A table has `num_tests` independent pairs, the hardest case for the correction. In the rows
+    `rejection_rate` is the share of tables with any corrected p-value <= 0.05. As in a study, a
+    p-value near the level is taken from more resamples, 9,999.
     """
-    chosen = None if families is None else set(families)
     rows = []
-    for grid in grids:
+    for grid, family, noise, make, rng in _streams(null_settings(), grids, families, seed, 2000):
         steps_T = np.array(GRIDS[grid], dtype=np.float64)
-        for number, (family, noise, make) in enumerate(null_settings()):
-            if chosen is not None and family not in chosen:
-                continue
-            rng = np.random.default_rng([seed, len(steps_T), 2000 + number])
-            tables = [
-                [
-                    _finer_p_value(*make(steps_T, rng), steps_T, table * num_tests + place)
-                    for place in range(num_tests)
-                ]
-                for table in range(num_tables)
+        tables = [
+            [
+                _finer_p_value(*make(steps_T, rng), steps_T, table * num_tests + place)
+                for place in range(num_tests)
             ]
-            smallest = [min((p for p in holm(t) if p is not None), default=1.0) for t in tables]
-            rows.append(
-                CalibrationRow(
-                    grid=grid,
-                    num_checkpoints=len(steps_T),
-                    family=family,
-                    noise=noise,
-                    num_simulations=num_tables,
-                    rejection_rate=sum(p <= LEVEL for p in smallest) / num_tables,
-                    abstain_rate=sum(t.count(None) for t in tables) / (num_tables * num_tests),
-                )
-            )
+            for table in range(num_tables)
+        ]
+        smallest = [min((p for p in holm(t) if p is not None), default=1.0) for t in tables]
+        rejected = sum(p <= LEVEL for p in smallest) / num_tables
+        abstains = sum(t.count(None) for t in tables) / (num_tables * num_tests)
+        rows.append(
+            CalibrationRow(grid, len(steps_T), family, noise, num_tables, rejected, abstains)
+        )
     return rows
-
-
-@dataclass(frozen=True)
-class FollowRow:
-    """How often unrelated trainings are taken for following: shares of studies with p <= 0.05.
-
-    Attributes
-    ----------
-    family, noise : str
-        The curves that all trainings of a recipe share, and the size of their own noise.
-    single : float
-        Of the verdict test of single trainings.
-    added_up : float
-        Of the signed z of all trainings of a study, added up (Stouffer).
-    matched : float
-        Of ``metrics.resampling.matched_test``, which the leaderboard uses.
-    """
-
-    family: str
-    noise: str
-    single: float
-    added_up: float
-    matched: float
 
 
 def follow_rates(
@@ -316,11 +241,13 @@ def follow_rates(
     sizes: Sequence[float] = (0.01, 0.03),
     num_recipes: int = 3,
     num_trainings: int = 4,
-) -> list[FollowRow]:
+) -> list[dict[str, Any]]:
     """Measure the leaderboard's test of following on trainings that share their recipe's curves.
 
     A study has `num_recipes` recipes of `num_trainings` each, one domain, and the 24 uneven
-    checkpoints of the leaderboard's studies.
+    checkpoints of the leaderboard's studies. Rates are shares with p <= 0.05: `single` of the verdict
+    tests of single trainings, `added_up` of studies by their signed z added up (Stouffer), `matched`
+    of studies by ``metrics.resampling.matched_test``, which the leaderboard uses.
     """
     steps_T = np.array(LEADERBOARD_STEPS, dtype=np.float64)
     recipes = [f"{r}" for r in range(num_recipes) for _ in range(num_trainings)]
@@ -334,42 +261,17 @@ def follow_rates(
                 for _ in range(num_recipes)
                 for pair in unrelated_recipe(family, steps_T, rng, size=size, num=num_trainings)
             ]
-            z_JJ = np.full((len(pairs), len(pairs)), np.nan)
-            for i, j in product(range(len(pairs)), repeat=2):
-                if recipes[i] == recipes[j]:
-                    z_JJ[i, j] = _signed_z(pairs[i][0], pairs[j][1], steps_T)
+            z_JJ = _signed_z(pairs, recipes, steps_T)
             own_J = np.diag(z_JJ)
             single += list(2 * norm.sf(np.abs(own_J)) <= LEVEL)
             added_up.append(2 * norm.sf(abs(own_J.sum()) / np.sqrt(len(pairs))) <= LEVEL)
             test = matched_test(z_JJ, recipes)
             assert test is not None
             matched.append(test.p_value <= LEVEL)
-        rates = (float(np.mean(one)) for one in (single, added_up, matched))
-        rows.append(FollowRow(family, f"{size:g}", *rates))
+        rates = {"single": single, "added_up": added_up, "matched": matched}
+        means = {name: float(np.mean(found)) for name, found in rates.items()}
+        rows.append({"family": family, "noise": f"{size:g}", **means})
     return rows
-
-
-def _signed_z(x_T: Series, y_T: Series, steps_T: Series) -> float:
-    test = detrended_test(x_T, y_T, steps_T, seed=0, num_permutations=199)
-    if test.p_value is None or test.statistic_spearman is None:
-        return 0.0
-    return float(np.sign(test.statistic_spearman) * norm.isf(test.p_value / 2))
-
-
-def _finer_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
-    p = verdict_p_value(x_T, y_T, steps_T, seed)
-    if p is None or p > 2 * LEVEL:
-        return p
-    return detrended_test(x_T, y_T, steps_T, seed=seed, num_permutations=9999).p_value
-
-
-def worst_by_grid(rows: Sequence[CalibrationRow]) -> list[CalibrationRow]:
-    """Return the row with the highest rejection rate of each grid, in order."""
-    worst: dict[str, CalibrationRow] = {}
-    for row in rows:
-        if row.grid not in worst or row.rejection_rate > worst[row.grid].rejection_rate:
-            worst[row.grid] = row
-    return list(worst.values())
 
 
 def markdown_table(rows: Sequence[CalibrationRow]) -> str:
@@ -383,44 +285,52 @@ def markdown_table(rows: Sequence[CalibrationRow]) -> str:
     return head + "|---|---|---|---|---|---|---|\n" + "\n".join(lines)
 
 
-_POWER_SETTINGS: tuple[tuple[str, str, PairMaker], ...] = (
-    *(
-        (
-            "shared random walk" if walks else "shared noise",
-            f"r = {shared}",
-            partial(sharing, walks=walks, shared=shared),
-        )
-        for walks in (False, True)
-        for shared in (0.7, 0.9, 0.97)
-    ),
-    *(
-        (
-            "perfect monitor",
-            f"wobble {size}, {num:,} documents",
-            partial(counted, size=size, num_documents=num),
-        )
-        for size in (0.05, 0.01)
-        for num in (240, 1000)
-    ),
-)
+def _streams(
+    settings: Iterable[tuple[str, str, PairMaker]],
+    grids: Sequence[str],
+    families: Sequence[str] | None,
+    seed: int,
+    offset: int,
+) -> Iterator[tuple[str, str, str, PairMaker, np.random.Generator]]:
+    """Grid, family, noise and maker of every setting that is wanted, each with its own stream."""
+    for grid, (number, (family, noise, make)) in product(grids, enumerate(settings)):
+        if families is None or family in families:
+            rng = np.random.default_rng([seed, len(GRIDS[grid]), offset + number])
+            yield grid, family, noise, make, rng
 
 
 def _measure(
     test: PValue,
-    pairs: Sequence[tuple[Series, Series]],
-    steps_T: Series,
+    num_simulations: int,
     grid: str,
     family: str,
     noise: str,
+    make: PairMaker,
+    rng: np.random.Generator,
 ) -> CalibrationRow:
+    steps_T = np.array(GRIDS[grid], dtype=np.float64)
+    pairs = [make(steps_T, rng) for _ in range(num_simulations)]
     p_values = [test(x_T, y_T, steps_T, index) for index, (x_T, y_T) in enumerate(pairs)]
-    num_rejected = sum(p is not None and p <= LEVEL for p in p_values)
-    return CalibrationRow(
-        grid=grid,
-        num_checkpoints=len(steps_T),
-        family=family,
-        noise=noise,
-        num_simulations=len(pairs),
-        rejection_rate=num_rejected / len(pairs),
-        abstain_rate=p_values.count(None) / len(pairs),
-    )
+    rejected = sum(p is not None and p <= LEVEL for p in p_values) / num_simulations
+    abstains = p_values.count(None) / num_simulations
+    return CalibrationRow(grid, len(steps_T), family, noise, num_simulations, rejected, abstains)
+
+
+def _signed_z(
+    pairs: Sequence[tuple[Series, Series]], recipes: Sequence[str], steps_T: Series
+) -> NDArray[np.float64]:
+    """Signed z of every monitor with every accuracy of its recipe; NaN between recipes."""
+    z_JJ = np.full((len(pairs), len(pairs)), np.nan)
+    for i, j in product(range(len(pairs)), repeat=2):
+        if recipes[i] != recipes[j]:
+            continue
+        test = detrended_test(pairs[i][0], pairs[j][1], steps_T, seed=0, num_permutations=FEW)
+        z_JJ[i, j] = test.signed_z
+    return z_JJ
+
+
+def _finer_p_value(x_T: Series, y_T: Series, steps_T: Series, seed: int) -> float | None:
+    p = verdict_p_value(x_T, y_T, steps_T, seed)
+    if p is None or p > 2 * LEVEL:
+        return p
+    return detrended_test(x_T, y_T, steps_T, seed=seed, num_permutations=9999).p_value

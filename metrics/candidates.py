@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from metrics.bound import effective_dimension, gating_features
 from metrics.checks import check_routing_weights
 from metrics.controls import null_routing
-from metrics.distances import draw_pairs, num_pairs_of
+from metrics.pairs import draw_pairs, num_pairs_of
 from metrics.resampling import pearson
 
 NO_ANSWER = "not available, because samples have no single answer token"

@@ -21,67 +21,44 @@ from metrics.resampling import bootstrap_interval, pearson, permutation_test, un
 
 @dataclass(frozen=True)
 class CorrelationResult:
-    """How a monitor and accuracy go together over checkpoints.
-
-    Attributes
-    ----------
-    num_checkpoints : int
-        Points in the correlation.
-    pearson, spearman : float or None
-        In [-1, 1]; the paper's numbers (arXiv 2506.21551, Table 1).
-    pearson_low, pearson_high : float or None
-        95 % percentile bootstrap interval over checkpoints. It ignores serial dependence and is
-        therefore too narrow for trending series.
-    pearson_loo_low, pearson_loo_high : float or None
-        Smallest and largest Pearson correlation when one checkpoint is left out.
-    pearson_p : float or None
-        Two-sided permutation p-value, exact up to 8 checkpoints. It asks whether the order is
-        random, and any two trends are not: no evidence by itself.
-    smallest_p : float or None
-        The smallest ``pearson_p`` these checkpoints and this many permutations can reach.
-    partial_pearson : float or None
-        Pearson correlation after a straight line in log(1 + step) is taken out of both series.
-    linear_slope, linear_intercept : float or None
-        b and a of the fit accuracy = a + b * monitor.
-    linear_r2, linear_mse : float or None
-        Fit accuracy = a + b * monitor: explained share in [0, 1], and mean squared error in
-        squared accuracy units. Neither depends on the monitor's unit.
-    difference_pearson, difference_spearman, difference_p : float or None
-        The verdict test, see ``metrics.detrended.detrended_test``.
-    difference_lag : int or None
-        Checkpoints by which the monitor leads accuracy in that test; negative where it lags.
-    difference_smallest_p : float or None
-        The smallest ``difference_p`` that can be reached.
-    available : bool
-        Whether there is a correlation at all.
-    note : str
-        Why it is not available, or which part is missing; else empty.
-    difference_note : str
-        Why the verdict test abstains, or empty.
-    """
+    """How a monitor and accuracy go together over checkpoints; None where it cannot be computed."""
 
     num_checkpoints: int
     pearson: float | None = None
-    spearman: float | None = None
     pearson_low: float | None = None
     pearson_high: float | None = None
+    """95 % percentile bootstrap interval, too narrow for trending series (no serial dependence)."""
     pearson_loo_low: float | None = None
     pearson_loo_high: float | None = None
+    """Smallest and largest Pearson correlation when one checkpoint is left out."""
     pearson_p: float | None = None
+    """Two-sided permutation p-value, exact up to 8 checkpoints. Its null is a random order, and
+    no two trends are in random order: no evidence by itself."""
+    spearman: float | None = None
     smallest_p: float | None = None
+    """The smallest `pearson_p` these checkpoints and this many permutations can reach."""
     partial_pearson: float | None = None
+    """After a straight line in log(1 + step) is taken out of both series."""
     linear_slope: float | None = None
     linear_intercept: float | None = None
     linear_r2: float | None = None
     linear_mse: float | None = None
+    """Fit accuracy = intercept + slope * monitor: explained share, squared error (accuracy units)."""
     difference_pearson: float | None = None
     difference_spearman: float | None = None
     difference_lag: int | None = None
     difference_p: float | None = None
     difference_smallest_p: float | None = None
-    available: bool = False
+    """The verdict test, see ``metrics.detrended.DetrendedTest``."""
     note: str = ""
+    """Why there is no correlation, or which part is missing; else empty."""
     difference_note: str = ""
+    """Why the verdict test abstains, or empty."""
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a correlation at all."""
+        return self.pearson is not None
 
 
 def correlate(
@@ -109,7 +86,7 @@ def correlate(
     Returns
     -------
     CorrelationResult
-        Numbers that cannot be had are None, with a note that says why; never NaN.
+        Numbers that cannot be computed are None, with a note that gives the reason; never NaN.
 
     Raises
     ------
@@ -160,7 +137,6 @@ def correlate(
         difference_lag=verdict.lag,
         difference_p=verdict.p_value,
         difference_smallest_p=verdict.smallest_p,
-        available=True,
         note="; ".join(missing),
         difference_note=verdict.note,
     )

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from metrics.lags import lag_test, lagged
 
@@ -59,9 +59,20 @@ class DetrendedTest:
     note: str
 
     @property
-    def abstains(self) -> bool:
-        """Whether the test cannot tell."""
-        return self.p_value is None
+    def signed_z(self) -> float:
+        """The p-value and the sign of the link as one normal number; 0 where the test abstains."""
+        if self.p_value is None or self.statistic_spearman is None:
+            return 0.0
+        return signed_z(self.p_value, self.statistic_spearman)
+
+
+def signed_z(p: float, sign: float) -> float:
+    """A two-sided p-value and its sign as one standard normal number.
+
+    >>> round(signed_z(0.05, -1.0), 2)
+    -1.96
+    """
+    return float(np.sign(sign) * norm.isf(min(max(p, 1e-12), 1.0) / 2))
 
 
 def detrended_test(

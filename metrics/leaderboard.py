@@ -24,11 +24,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from metrics.correlations import holm
 from metrics.curves import ACCURACY, onset, risen_cases
-from metrics.detrended import detrended_test
+from metrics.detrended import detrended_test, signed_z
 from metrics.registry import Measure
 from metrics.resampling import MatchedTest, matched_test
 from metrics.separation import MIN_ERRORS
@@ -122,15 +121,6 @@ def leaderboard_rows(
     return [{**row, "position": position + 1} for position, row in enumerate(rows)]
 
 
-def signed_z(p: float, sign: float) -> float:
-    """A two-sided p-value and its sign as one standard normal number.
-
-    >>> round(signed_z(0.05, -1.0), 2)
-    -1.96
-    """
-    return float(np.sign(sign) * norm.isf(min(max(p, 1e-12), 1.0) / 2))
-
-
 def _side_by_side(curves: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """Monitors as columns over steps, by (series, domain)."""
     return {
@@ -199,9 +189,7 @@ def _agreement(monitor: pd.Series, accuracy: pd.Series) -> float:
     test = detrended_test(
         both["monitor"], both["accuracy"], both.index, seed=0, num_permutations=NUM_RESAMPLES
     )
-    if test.p_value is None or test.statistic_spearman is None:
-        return 0.0
-    return signed_z(test.p_value, test.statistic_spearman)
+    return test.signed_z
 
 
 def _follows(found: list[dict[str, Any]]) -> dict[str, Any]:

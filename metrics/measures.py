@@ -21,7 +21,8 @@ from metrics.consistency import (
     pathway_consistency,
     summarize_consistency,
 )
-from metrics.distances import PairwiseMean, layer_distances, mean_pairwise_distance
+from metrics.distances import layer_distances, mean_pairwise_distance
+from metrics.pairs import PairwiseMean
 from metrics.pathways import pathway_lengths, pathway_strings, pathways_in_unit, routing_entropy
 from metrics.sample_routing import hellinger_spread, routing_variance
 

@@ -41,8 +41,8 @@ def judge(
         it is repeated with 20 times as many permutations, because Holm's correction multiplies the
         chance error of a small p-value.
     significance
-        Level of the verdict, held against Holm's corrected p-value of the detrended test. The
-        correction spans the monitors of one family and all domains, within a series and window: the
+        Level of the verdict, for Holm's corrected p-value of the detrended test. The correction
+        spans the monitors of one family and all domains, within a series and window: the
         paper's table is one question, the search among other measures another.
     """
     rows: list[dict[str, Any]] = []
@@ -83,21 +83,9 @@ def separations(curves: pd.DataFrame, controls: dict[str, list[str]]) -> list[di
                     both.index.to_numpy(),
                     monitor.expected_direction,
                 )
-                rows.append(
-                    {
-                        "domain": domain,
-                        "monitor": monitor.measure,
-                        "main_series": main,
-                        "control_series": control,
-                        "main_change": found.main_change,
-                        "control_change": found.control_change,
-                        "main_moves": found.main_moves,
-                        "control_moves": found.control_moves,
-                        "graded": found.gap,
-                        "verdict": found.verdict,
-                        "sentence": found.sentence,
-                    }
-                )
+                place = {"domain": domain, "monitor": monitor.measure}
+                series = {"main_series": main, "control_series": control}
+                rows.append({**place, **series, **vars(found)})
     return rows
 
 
@@ -141,31 +129,18 @@ def _with_verdicts(
         {
             **place,
             "monitor": monitor.measure,
-            "num_checkpoints": result.num_checkpoints,
-            "pearson": result.pearson,
-            "pearson_low": result.pearson_low,
-            "pearson_high": result.pearson_high,
-            "pearson_loo_low": result.pearson_loo_low,
-            "pearson_loo_high": result.pearson_loo_high,
-            "pearson_p": result.pearson_p,
-            "spearman": result.spearman,
-            "smallest_p": result.smallest_p,
-            "partial_pearson": result.partial_pearson,
-            "linear_slope": result.linear_slope,
-            "linear_intercept": result.linear_intercept,
-            "linear_r2": result.linear_r2,
-            "linear_mse": result.linear_mse,
-            "difference_pearson": result.difference_pearson,
-            "difference_spearman": result.difference_spearman,
-            "difference_lag": result.difference_lag,
-            "difference_p": result.difference_p,
-            "difference_smallest_p": result.difference_smallest_p,
+            **_numbers(result),
             "holm_p": holm_p,
             "verdict": verdict(result, holm_p, monitor.expected_direction, significance),
             "note": "; ".join(filter(None, [result.note, result.difference_note])) or None,
         }
         for (place, monitor, result), holm_p in zip(block, corrected, strict=True)
     ]
+
+
+def _numbers(result: CorrelationResult) -> dict[str, Any]:
+    notes = ("note", "difference_note")
+    return {name: value for name, value in vars(result).items() if name not in notes}
 
 
 def _corrected(
@@ -184,7 +159,7 @@ def _corrected(
 def verdict(
     result: CorrelationResult, holm_p: float | None, expected_direction: int, significance: float
 ) -> str:
-    """What the detrended test allows to say, in plain words."""
+    """What the detrended test allows to conclude, in plain words."""
     if not result.available:
         return result.note or "not available"
     if result.difference_p is None or holm_p is None:

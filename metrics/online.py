@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from metrics.curves import risen_cases
 from metrics.registry import REGISTRY, Measure
-from metrics.separation import noise_scale
 
 NOISE_MULTIPLE = 4.0
 """A turn is a move of this many standard errors of a difference between two checkpoints. On white
@@ -116,6 +115,26 @@ def calls(
         turned = turned or bool(moved)
         said.append(TURNED if turned else NO_CHANGE)
     return said
+
+
+def noise_scale(values_T: NDArray[np.float64], steps_T: NDArray[np.float64]) -> float:
+    """Standard deviation of single checkpoints around a locally straight course.
+
+    The deviation of a checkpoint from the line between its neighbours has variance
+    (1 + a^2 + b^2) times that of a checkpoint, a and b the weights of the neighbours (1/2 each on
+    an even grid: second differences over sqrt(6)). Robust: 1.4826 times the median of absolute
+    deviations; where most are exactly zero, their root mean square.
+    """
+    before_T, after_T = np.diff(steps_T)[:-1], np.diff(steps_T)[1:]
+    weight_before_T = after_T / (before_T + after_T)
+    weight_after_T = 1 - weight_before_T
+    line_T = weight_before_T * values_T[:-2] + weight_after_T * values_T[2:]
+    deviation_T = values_T[1:-1] - line_T
+    deviation_T /= np.sqrt(1 + weight_before_T**2 + weight_after_T**2)
+    # A straight course deviates from itself by rounding only, which is no noise.
+    deviation_T[np.abs(deviation_T) <= 1e-12 * np.max(np.abs(values_T))] = 0.0
+    robust = 1.4826 * float(np.median(np.abs(deviation_T)))
+    return robust if robust > 0 else float(np.sqrt(np.mean(deviation_T**2)))
 
 
 def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int:

@@ -42,41 +42,21 @@ CANNOT_TELL = "cannot tell"
 
 @dataclass(frozen=True)
 class Separation:
-    """How a monitor moves in the main series and in the control.
+    """How a monitor moves in the main series and in the control, columns of `separation`."""
 
-    Attributes
-    ----------
-    monitor_name : str
-        As given.
-    main_change, control_change : float or None
-        Mean of the last 3 checkpoints minus mean of the first 3, in the monitor's unit.
-    main_error, control_error : float or None
-        Standard errors of the two changes, from the wobble between checkpoints and its
-        autocorrelation.
-    main_moves, control_moves : str
-        'rises', 'falls', 'stays', or 'unknown'.
-    expected_direction : int
-        +1 or -1, the sign under which the monitor is said to follow generalization, or 0 for none.
-    gap : float or None
-        (main_change - control_change) in standard errors of that difference; positive where main
-        moves up more than the control. None where neither series wobbles.
-    verdict : str
-        One of the constants of this module.
-    sentence : str
-        The finding in plain words, with its numbers.
-    """
-
-    monitor_name: str
     main_change: float | None
     control_change: float | None
-    main_error: float | None
-    control_error: float | None
+    """Mean of the last 3 checkpoints minus mean of the first 3, in the monitor's unit."""
     main_moves: str
     control_moves: str
-    expected_direction: int
-    gap: float | None
+    """'rises', 'falls', 'stays', or 'unknown'."""
+    graded: float | None
+    """(main_change - control_change) in standard errors of that difference; positive where main
+    moves up more than the control. None where neither series wobbles."""
     verdict: str
+    """One of the constants of this module."""
     sentence: str
+    """The finding in plain words, with its numbers."""
 
 
 def separate(
@@ -98,7 +78,7 @@ def separate(
     steps_T : array of shape (T,)
         Training steps, strictly increasing.
     expected_direction : int
-        +1 or -1 where generalization is said to come with a rise or fall (arXiv 2506.21551,
+        +1 or -1 where generalization is expected to come with a rise or fall (arXiv 2506.21551,
         Table 1: pathway distance -1, pathway consistency +1), 0 for no expectation.
 
     Returns
@@ -137,17 +117,13 @@ def separate(
         )
     main_T, control_T = check_series(main_T, control_T, steps_T)
     if reason := _why_not(main_T, control_T):
-        return Separation(
-            monitor_name, None, None, None, None, "unknown", "unknown", expected_direction,
-            None, CANNOT_TELL, f"{monitor_name}: cannot tell, because {reason}.",
-        )  # fmt: skip
+        sentence = f"{monitor_name}: cannot tell, because {reason}."
+        return Separation(None, None, "unknown", "unknown", None, CANNOT_TELL, sentence)
     main_change, main_error = change_with_error(main_T)
     control_change, control_error = change_with_error(control_T)
     difference, error = change_with_error(main_T - control_T)
-    main_moves, control_moves = (
-        _moves(main_change, main_error),
-        _moves(control_change, control_error),
-    )
+    main_moves = _moves(main_change, main_error)
+    control_moves = _moves(control_change, control_error)
     verdict = _verdict(main_moves, difference, error, expected_direction)
     sentence = (
         f"{monitor_name}: {verdict}. It {main_moves} in the main series ({main_change:+.4g} ± "
@@ -156,15 +132,11 @@ def separate(
         f"{error:.2g}{_expectation(expected_direction)}."
     )
     return Separation(
-        monitor_name=monitor_name,
         main_change=main_change,
         control_change=control_change,
-        main_error=main_error,
-        control_error=control_error,
         main_moves=main_moves,
         control_moves=control_moves,
-        expected_direction=expected_direction,
-        gap=difference / error if error > 0 else None,
+        graded=difference / error if error > 0 else None,
         verdict=verdict,
         sentence=sentence,
     )
@@ -262,26 +234,6 @@ def _autoregressive(
     for at, shock in enumerate(shocks_T):
         last = values_T[at] = autocorrelation * last + shock
     return values_T
-
-
-def noise_scale(values_T: NDArray[np.float64], steps_T: NDArray[np.float64]) -> float:
-    """Standard deviation of single checkpoints around a locally straight course.
-
-    The deviation of a checkpoint from the line between its neighbours has variance
-    (1 + a^2 + b^2) times that of a checkpoint, a and b the weights of the neighbours (1/2 each on
-    an even grid: second differences over sqrt(6)). Robust: 1.4826 times the median of absolute
-    deviations; where most are exactly zero, their root mean square.
-    """
-    before_T, after_T = np.diff(steps_T)[:-1], np.diff(steps_T)[1:]
-    weight_before_T = after_T / (before_T + after_T)
-    weight_after_T = 1 - weight_before_T
-    line_T = weight_before_T * values_T[:-2] + weight_after_T * values_T[2:]
-    deviation_T = values_T[1:-1] - line_T
-    deviation_T /= np.sqrt(1 + weight_before_T**2 + weight_after_T**2)
-    # A straight course deviates from itself by rounding only, which is no noise.
-    deviation_T[np.abs(deviation_T) <= 1e-12 * np.max(np.abs(values_T))] = 0.0
-    robust = 1.4826 * float(np.median(np.abs(deviation_T)))
-    return robust if robust > 0 else float(np.sqrt(np.mean(deviation_T**2)))
 
 
 def _moves(change: float, error: float) -> str:

@@ -3,11 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.consistency import (
-    consecutive_cosines,
-    pathway_consistency,
-    summarize_consistency,
-)
+from metrics.consistency import consecutive_cosines, pathway_consistency, summarize_consistency
 from tests.metrics.reference import cosines, embedding, random_routing, roughness
 
 

@@ -5,13 +5,12 @@ from hypothesis import strategies as st
 
 from metrics import distances
 from metrics.distances import (
-    draw_distinct,
-    draw_pairs,
     layer_distances,
     mean_cross_distance,
     mean_pairwise_distance,
     pair_distances,
 )
+from metrics.pairs import draw_distinct, draw_pairs
 from metrics.pathways import pathway_strings, pathway_symbols
 from tests.metrics.reference import (
     levenshtein,
@@ -99,7 +98,7 @@ def test_blocks_of_any_size_give_the_same_sum(monkeypatch, cells, normalize):
     assert found == pytest.approx(mean_cross(group, other, normalize), rel=1e-12)
 
 
-def test_whole_group_identity_ties_within_and_between():
+def test_sums_within_and_between_add_up_to_that_of_the_union():
     group_a, group_b = random_strings(2, 12), random_strings(3, 9)
     within_a = mean_pairwise_distance(group_a).mean * 66
     within_b = mean_pairwise_distance(group_b).mean * 36
@@ -204,27 +203,22 @@ def test_a_draw_from_fifty_million_pairs_is_light():
     assert first_P.mean() == pytest.approx(3333, abs=40)
 
 
-@pytest.mark.parametrize("unit", ["character", "expert"])
-def test_layers_equal_the_slow_twin(unit):
+def test_layers_equal_the_slow_twin():
     routing = random_routing(11, num_samples=8, num_layers=3, num_experts=12)
-    found = layer_distances(routing, 0.7, unit)
+    found = layer_distances(routing, 0.7)
     for layer, result in enumerate(found):
         strings_N = pathway_strings(routing[:, layer : layer + 1], 0.7)
-        if unit == "expert":
-            expected = mean_pairwise([text.split(",") for text in strings_N], False)
-        else:
-            expected = mean_pairwise(strings_N, False)
-        assert result.mean == expected
+        assert result.mean == mean_pairwise([text.split(",") for text in strings_N], False)
     assert len(found) == 3
 
 
-def test_whole_expert_distance_is_at_most_the_sum_of_the_layers():
+def test_an_expert_distance_is_at_most_the_sum_of_the_layers():
     for seed in range(20):
         routing = random_routing(seed, num_samples=6, num_layers=4, num_experts=8)
-        whole = mean_pairwise_distance(pathway_symbols(routing)).mean
-        layers = layer_distances(routing, unit="expert")
-        assert max(layer.mean for layer in layers) <= whole
-        assert whole <= sum(layer.mean for layer in layers)
+        total = mean_pairwise_distance(pathway_symbols(routing)).mean
+        layers = layer_distances(routing)
+        assert max(layer.mean for layer in layers) <= total
+        assert total <= sum(layer.mean for layer in layers)
 
 
 def test_experts_of_different_layers_never_match():
@@ -238,8 +232,6 @@ def test_layer_options_reach_the_mean():
     routing = random_routing(12, num_samples=30, num_layers=2, num_experts=8)
     drawn = layer_distances(routing, 0.8, max_pairs=20, seed=4, normalize=True)
     assert all(layer.num_pairs == 20 and layer.mean <= 1 for layer in drawn)
-    with pytest.raises(ValueError, match="unknown pathway unit 'word'"):
-        layer_distances(routing, 0.8, "word")
 
 
 def test_single_pairs_equal_the_slow_twin():
@@ -249,10 +241,10 @@ def test_single_pairs_equal_the_slow_twin():
     for i, j, distance in zip(*found, strict=True):
         assert i < j
         assert distance == levenshtein(group[i], group[j])
-    drawn = pair_distances(group, max_pairs=10, seed=1, normalize=True)
+    drawn = pair_distances(group, max_pairs=10, seed=1)
     assert len(drawn.distances_P) == 10
     for i, j, distance in zip(*drawn, strict=True):
-        assert distance == pytest.approx(pathway_distance(group[i], group[j], True))
+        assert distance == levenshtein(group[i], group[j])
 
 
 def test_user_mistakes_are_explained():

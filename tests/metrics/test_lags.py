@@ -13,7 +13,7 @@ NOISE, WALK = "shared noise, r = 0.9", "shared random walk, r = 0.9"
 
 def judged(grid, leads, num=150):
     rows = lead_rates(num_simulations=num, seed=5, grids=[grid], leads=leads)
-    return {(row.family, row.lead): row for row in rows}
+    return {(row["family"], row["lead"]): row for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -24,27 +24,27 @@ def test_a_lead_is_found_with_its_sign_and_lag(grid, least):
     """At lag 0 alone a lead of one had the wrong sign in 29 % (n = 20) and 78 % (n = 35)."""
     for (family, _), row in judged(grid, (-1, 1, 2)).items():
         # What does nothing has the wrong sign in 2.5 %; more than 6 % of 150 is rare by chance.
-        assert row.wrong_sign <= 0.06
-        assert row.right_sign >= least[family]
-        assert row.right_lag >= row.right_sign - 0.03
+        assert row["wrong_sign"] <= 0.06
+        assert row["right_sign"] >= least[family]
+        assert row["right_lag"] >= row["right_sign"] - 0.03
 
 
 @pytest.mark.parametrize("grid", ["even 10", "even 20", "even 35"])
 def test_what_leads_by_more_than_can_be_told_is_not_given_the_wrong_sign(grid):
     for row in judged(grid, (3,)).values():
-        assert row.wrong_sign <= 0.06
-        assert row.right_sign + row.wrong_sign <= 0.10
+        assert row["wrong_sign"] <= 0.06
+        assert row["right_sign"] + row["wrong_sign"] <= 0.10
 
 
 def test_first_differences_do_not_turn_a_lead_around():
     row = judged("even 10", (1,))[NOISE, 1]
-    assert row.wrong_sign <= 0.06
-    assert row.right_sign > row.wrong_sign
+    assert row["wrong_sign"] <= 0.06
+    assert row["right_sign"] > row["wrong_sign"]
 
 
 def test_looking_at_five_lags_keeps_power_at_the_same_checkpoint():
-    assert judged("even 20", (0,), 100)[NOISE, 0].right_lag > 0.7
-    assert judged("even 35", (0,), 100)[NOISE, 0].right_lag > 0.95
+    assert judged("even 20", (0,), 100)[NOISE, 0]["right_lag"] > 0.7
+    assert judged("even 35", (0,), 100)[NOISE, 0]["right_lag"] > 0.95
 
 
 @pytest.mark.parametrize("family", [one for one in SHARED_FAMILIES if one != SAME_PERIOD])

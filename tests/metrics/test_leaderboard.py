@@ -6,7 +6,8 @@ from scipy.stats import norm
 from metrics import leaderboard
 from metrics.calibration import even_steps
 from metrics.curves import risen_cases
-from metrics.leaderboard import _over_trainings, leaderboard_rows, signed_z
+from metrics.detrended import signed_z
+from metrics.leaderboard import _over_trainings, leaderboard_rows
 from metrics.monitors import judge, separations
 from metrics.registry import REGISTRY
 from metrics.simulated import sharing, unrelated_recipe

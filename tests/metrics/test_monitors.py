@@ -139,7 +139,7 @@ def test_moving_average_is_added_per_series_and_domain(curves):
 )  # fmt: skip
 def test_verdicts_in_words(p, holm_p, rho, lag, direction, said):
     result = CorrelationResult(
-        20, difference_p=p, difference_spearman=rho, difference_lag=lag, available=True
+        20, pearson=0.5, difference_p=p, difference_spearman=rho, difference_lag=lag
     )
     assert verdict(result, holm_p, direction, 0.05) == said
 

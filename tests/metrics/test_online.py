@@ -15,6 +15,7 @@ from metrics.online import (
     accuracy_step,
     calls,
     flat_since,
+    noise_scale,
     online_rows,
 )
 from metrics.registry import MONITORS, REGISTRY
@@ -182,3 +183,11 @@ def test_accuracy_that_hardly_rises_has_no_step():
     frame = curves()
     frame.loc[frame["monitor"] == "accuracy", "value"] /= 10
     assert lead_of(frame)["accuracy_step"] is None
+
+
+def test_noise_scale_recovers_the_noise_of_a_curve_on_an_uneven_grid():
+    rng = np.random.default_rng(0)
+    steps = np.cumsum(rng.uniform(1, 5, 4000))
+    values = np.sin(steps / 3000) + 0.3 * rng.normal(size=4000)
+    assert noise_scale(values, steps) == pytest.approx(0.3, rel=0.05)
+    assert noise_scale(0.1 * steps + 7, steps) == 0.0
