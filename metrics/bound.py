@@ -20,31 +20,20 @@ from metrics.checks import check_routing_weights
 
 @dataclass(frozen=True)
 class BoundTerms:
-    """The three terms of the excess-risk bound, up to its unknown constants (C1 = C2 = 1).
-
-    Attributes
-    ----------
-    effective_dimension : float
-        Tr(H (H + ridge I)^-1), in [0, min(N, F)].
-    bias : float or None
-        (ridge^2 / N) y^T (H + ridge I)^-2 y, summed over the columns of y, in squared target units;
-        None without targets.
-    variance : float
-        noise_variance * effective_dimension / N.
-    noise : float
-        noise_variance * log(1 / confidence) / N.
-    total : float or None
-        Sum of the three; compare it between checkpoints of one probe set, do not read it as a
-        risk. None without targets.
-    ridge, noise_variance, confidence : float
-        As given.
-    """
+    """The three terms of the excess-risk bound, up to its unknown constants (C1 = C2 = 1)."""
 
     effective_dimension: float
+    """Tr(H (H + ridge I)^-1), in [0, min(N, F)]."""
     bias: float | None
+    """(ridge^2 / N) y^T (H + ridge I)^-2 y, summed over the columns of y, in squared target units;
+    None without targets."""
     variance: float
+    """noise_variance * effective_dimension / N."""
     noise: float
+    """noise_variance * log(1 / confidence) / N."""
     total: float | None
+    """Sum of the three; compare it between checkpoints of one probe set, do not read it as a risk.
+    None without targets."""
     ridge: float
     noise_variance: float
     confidence: float
@@ -53,24 +42,11 @@ class BoundTerms:
 def gating_features(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
     """Return features Phi [N, L*K] whose products Phi Phi^T are the gating kernel.
 
-    Parameters
-    ----------
-    routing_weights_NLK : array of shape (N, L, K)
-        Routing weights; each layer's weights of a sample sum to 1.
-
-    Returns
-    -------
-    array of shape (N, L*K), float64
-        The weights divided by sqrt(L), so that the kernel is a mean over layers.
-
-    Raises
-    ------
-    ValueError
-        If the array does not hold routing weights.
+    The weights divided by sqrt(L), so that the kernel is a mean over layers; float64. Raises
+    ValueError if the array does not hold routing weights.
 
     Examples
     --------
-    >>> import numpy as np
     >>> features = gating_features(np.full((3, 2, 4), 0.25))
     >>> features.shape, (features @ features.T)[0, 1].round(12)
     ((3, 8), np.float64(0.25))
@@ -83,15 +59,11 @@ def gating_features(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
 def kernel_features(kernel_NN: ArrayLike) -> NDArray[np.float64]:
     """Return features [N, N] whose products are a given kernel, e.g. the tangent kernel.
 
-    Raises
-    ------
-    ValueError
-        If the kernel is not a finite symmetric matrix, or not positive semi-definite beyond
-        rounding.
+    Raises ValueError if the kernel is not a finite symmetric matrix, or not positive semi-definite
+    beyond rounding.
 
     Examples
     --------
-    >>> import numpy as np
     >>> features = kernel_features([[2.0, 1.0], [1.0, 2.0]])
     >>> (features @ features.T).round(12).tolist()
     [[2.0, 1.0], [1.0, 2.0]]
@@ -138,7 +110,6 @@ def effective_dimension(features_NF: ArrayLike, ridge: float) -> float:
 
     Examples
     --------
-    >>> import numpy as np
     >>> effective_dimension(np.eye(4), ridge=1.0)
     2.0
     """
@@ -188,7 +159,6 @@ def bound_terms(
 
     Examples
     --------
-    >>> import numpy as np
     >>> terms = bound_terms(np.eye(2), [2.0, 0.0], ridge=1.0, noise_variance=1.0)
     >>> terms.effective_dimension, round(terms.bias, 12), terms.variance
     (1.0, 0.5, 0.5)

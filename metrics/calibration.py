@@ -245,9 +245,9 @@ def follow_rates(
     """Measure the leaderboard's test of following on trainings that share their recipe's curves.
 
     A study has `num_recipes` recipes of `num_trainings` each, one domain, and the 24 uneven
-    checkpoints of the leaderboard's studies. Rates are shares with p <= 0.05: `single` of the verdict
-    tests of single trainings, `added_up` of studies by their signed z added up (Stouffer), `matched`
-    of studies by ``metrics.resampling.matched_test``, which the leaderboard uses.
+    checkpoints of the leaderboard's studies. Rates are shares with p <= 0.05: `single` of the
+    verdict tests of single trainings, `added_up` of studies by the sum of their signed z
+    (Stouffer), `matched` of studies by ``metrics.resampling.matched_test``, as on the leaderboard.
     """
     steps_T = np.array(LEADERBOARD_STEPS, dtype=np.float64)
     recipes = [f"{r}" for r in range(num_recipes) for _ in range(num_trainings)]

@@ -43,7 +43,7 @@ class CorrelationResult:
     linear_intercept: float | None = None
     linear_r2: float | None = None
     linear_mse: float | None = None
-    """Fit accuracy = intercept + slope * monitor: explained share, squared error (accuracy units)."""
+    """Fit accuracy = intercept + slope * monitor: explained share, mean squared error."""
     difference_pearson: float | None = None
     difference_spearman: float | None = None
     difference_lag: int | None = None

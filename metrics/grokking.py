@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from metrics.checks import check_losses, check_steps
 
 NEVER = -1
-"""Stands for the step of a sample that no checkpoint of the series brings there."""
+"""Stands for the step of a sample that gets there at no checkpoint of the series."""
 
 
 DEFAULT_DELTA = 0.05
@@ -24,14 +24,13 @@ DEFAULT_DELTA = 0.05
 
 @dataclass(frozen=True)
 class EpsilonChoice:
-    """The loss bound chosen for a domain, and why."""
+    """The loss bound chosen for a domain (nats per token), and why."""
 
     epsilon: float
-    """Nats per token."""
     share: float
     """Share of samples memorized strictly before the final checkpoint, in [0, 1]."""
     in_range: bool
-    """Whether that share lies in the asked range."""
+    """Whether that share lies in the wanted range."""
     note: str
     """The choice in plain words."""
 
@@ -92,14 +91,14 @@ def choose_epsilon(
     increment: float = 0.1,
     max_epsilon: float | None = None,
 ) -> EpsilonChoice:
-    """Scan epsilon upwards until the asked share of samples is memorized before the end.
+    """Scan epsilon upwards until the wanted share of samples is memorized before the end.
 
     Parameters
     ----------
     losses_NT, steps_T, delta
         As in `memorization_steps`.
     share_low, share_high : float
-        The asked range of the share, ends included, 0 <= share_low <= share_high <= 1.
+        The wanted range of the share, ends included, 0 <= share_low <= share_high <= 1.
     increment : float
         Step of the scan, which starts at one increment, nats per token.
     max_epsilon : float, optional
@@ -109,19 +108,19 @@ def choose_epsilon(
     -------
     EpsilonChoice
         The first epsilon whose share is in range; otherwise the one whose share is nearest to
-        the range (the smaller of two as near), which the note says.
+        the range (the smaller of two as near), as the note then states.
 
     Raises
     ------
     ValueError
-        As `memorization_steps`, or if the range, the increment or the end make no sense.
+        As `memorization_steps`, or for a range, an increment or an end out of bounds.
 
     Notes
     -----
     arXiv 2506.21551, App. B.1: one epsilon per domain, increments of 0.1, 20 to 25 % memorized
-    before the final checkpoint. Whether a sample is memorized before the final checkpoint at all
-    is settled by the last two checkpoints (every earlier memorization holds there too), so each
-    sample has one smallest epsilon and the share is a count of those.
+    before the final checkpoint. Whether a sample is memorized before the final checkpoint depends
+    only on the last two (every earlier memorization holds there too), so each sample has one
+    smallest epsilon and the share is a count of those.
 
     Examples
     --------
@@ -167,7 +166,7 @@ def earliest_steps(reached_NT: NDArray[np.bool_], steps_T: NDArray[np.int64]) ->
 def scan_row(
     losses_NT: ArrayLike, steps_T: ArrayLike, epsilon: float, delta: float
 ) -> dict[str, Any]:
-    """What one pair of thresholds makes of the samples: a row of the table `epsilon_scan`.
+    """How one pair of thresholds dates the samples: a row of the table `epsilon_scan`.
 
     Share memorized before the last checkpoint (which compares a loss with itself), number of
     different memorization steps, and their median; arXiv 2506.21551, App. E.3 varies epsilon from
@@ -268,8 +267,7 @@ def generalization_steps(
     Notes
     -----
     arXiv 2506.21551, App. B.1: the earliest step from which on mean correctness is above 0.8 with
-    at most one error; the remaining checkpoints include the step itself. Two things follow from
-    the letter of it, which is the default here:
+    at most one error; the remaining checkpoints include the step itself. Taken literally, as here:
 
     * The one error may be spent on the step itself. A sample that is wrong up to some checkpoint
       and right at the five or more that follow is dated one checkpoint before its first right

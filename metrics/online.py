@@ -1,13 +1,13 @@
-"""What a monitor says while training runs: calls from the checkpoints up to then, nothing later.
+"""Calls while training runs: what a monitor shows from the checkpoints up to then, nothing later.
 
 The paper's memorization step needs the final loss, and a correlation needs the benchmark. At step t
-neither is known. So: training loss is called flat when the last few checkpoints hardly differ; from
+neither is known. So training loss is called flat when the last few checkpoints hardly differ; from
 then on a monitor has *turned* when it has moved away from where it stood at that call by more than
-its own wobble between checkpoints. The benchmark enters only afterwards, to say how early or late
-the call was.
+its own wobble between checkpoints. The benchmark enters only afterwards: how early or late
+was the call?
 
 Often accuracy has made half of its rise before the loss is flat; then no measure could be early.
-And where it has not, the loss alone already says something: `loss_flat` calls as soon as it is
+And where it has not, the loss alone already is a sign: `loss_flat` calls as soon as it is
 flat, and what a measure adds is what it adds to that.
 
 Shapes: T checkpoints.
@@ -76,7 +76,7 @@ def calls(
     *,
     min_checkpoints: int,
 ) -> list[str]:
-    """What the monitor says at each checkpoint: `too early`, `no change` or `turned`.
+    """The call of a monitor at each checkpoint: `too early`, `no change` or `turned`.
 
     Parameters
     ----------
@@ -85,25 +85,25 @@ def calls(
     steps_T : array of shape (T,)
         Optimizer steps, rising.
     flat_T : sequence of bool
-        Whether the training loss looks flat (:func:`flat_since`); nothing is said before.
+        Whether the training loss looks flat (:func:`flat_since`); nothing is called before.
     direction : int
         -1 or +1: the way it should move; 0: either way counts.
     min_checkpoints : int
-        Nothing is said before so many.
+        Nothing is called before so many.
 
     Returns
     -------
     list of str
         Once turned, it stays so: a call cannot be taken back.
     """
-    said: list[str] = []
+    words: list[str] = []
     start: int | None = None
     turned = False
     for at in range(len(values_T)):
         if start is None and flat_T[at]:
             start = at
         if start is None or at + 1 < min_checkpoints:
-            said.append(TOO_EARLY)
+            words.append(TOO_EARLY)
             continue
         past = values_T[: at + 1]
         noise = noise_scale(past, steps_T[: at + 1].astype(np.float64)) if at >= 2 else np.inf
@@ -113,8 +113,8 @@ def calls(
             and move * (direction or np.sign(move)) > 0
         )
         turned = turned or bool(moved)
-        said.append(TURNED if turned else NO_CHANGE)
-    return said
+        words.append(TURNED if turned else NO_CHANGE)
+    return words
 
 
 def noise_scale(values_T: NDArray[np.float64], steps_T: NDArray[np.float64]) -> float:
@@ -160,78 +160,78 @@ def online_rows(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of the tables `online` (a call per checkpoint) and `lead_lag` (how early it was).
 
-    `curves` has the columns series, domain, step, monitor, value, with training_loss and accuracy
-    among the monitors; `controls` those of every series that is none. The baseline `loss_flat` has
-    rows beside the monitors. A measure that is not monitored has none: its value at a checkpoint
-    may use a later one.
+    `curves` are tidy (:mod:`metrics.curves`), with training_loss and accuracy among the monitors;
+    `controls` those of every series that is none. The baseline `loss_flat` has rows beside the
+    monitors. A measure that is not monitored has none: its value at a checkpoint may use a later
+    one.
 
     Whether accuracy rose is decided as on the leaderboard. Lead is the step of half of its rise
-    less the call's: above 0 the monitor spoke first, which it could only where the loss was flat
+    less the call's: above 0 the monitor was first, which it could only be where the loss was flat
     before (`could_lead`). A call in a control, or where accuracy did not rise, is a false alarm;
-    where no accuracy was measured it cannot be told (None).
+    where no accuracy was measured it is unknown (None).
     """
     risen = risen_cases(curves, controls)
-    monitors = [LOSS_FLAT, *(one for one in monitors if one.monitored)]
-    said: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     leads: list[dict[str, Any]] = []
     for (series, domain), block in curves.groupby(["series", "domain"], sort=False):
         wide = block.pivot_table(index="step", columns="monitor", values="value").sort_index()
         if "training_loss" not in wide:
             continue
         place = {"series": str(series), "domain": str(domain)}
-        flat = dict(
-            zip(
-                wide.index,
-                flat_since(wide["training_loss"].to_numpy(), window=window, tolerance=tolerance),
-                strict=True,
-            )
-        )
-        flat_step = next((int(s) for s, is_flat in flat.items() if is_flat), None)
+        losses_T = wide["training_loss"].to_numpy()
+        flat = pd.Series(flat_since(losses_T, window=window, tolerance=tolerance), wide.index)
+        flat_step = next(iter(wide.index[flat.to_numpy()].tolist()), None)
         known = wide["accuracy"].dropna() if "accuracy" in wide else pd.Series(dtype=np.float64)
         rose = None
         if (str(series), str(domain)) in risen:
             rose = accuracy_step(known.to_numpy(), known.index.to_numpy())
-        can_tell = len(known) > 0 or str(series) not in controls  # in a control nothing can rise
-        for monitor in monitors:
-            if monitor is LOSS_FLAT:
-                steps = wide.index.to_numpy()
-                words = [
-                    TOO_EARLY if flat_step is None or step < flat_step else TURNED for step in steps
-                ]
-            elif monitor.measure in wide:
-                curve = wide[monitor.measure].dropna()
-                steps = curve.index.to_numpy()
-                words = calls(
-                    curve.to_numpy(),
-                    steps,
-                    [flat[step] for step in steps],
-                    monitor.expected_direction,
-                    min_checkpoints=min_checkpoints,
-                )
-            else:
+        judged = len(known) > 0 or str(series) not in controls  # in a control nothing can rise
+        for monitor in (LOSS_FLAT, *(one for one in monitors if one.monitored)):
+            if monitor is not LOSS_FLAT and monitor.measure not in wide:
                 continue
-            said += [
-                {**place, "monitor": monitor.measure, "step": int(step), "call": word}
-                for step, word in zip(steps, words, strict=True)
+            found = _calls_of(monitor, wide, flat, min_checkpoints)
+            rows += [
+                {**place, "monitor": monitor.measure, "step": step, "call": word}
+                for step, word in found.items()
             ]
-            turned = int(steps[words.index(TURNED)]) if TURNED in words else None
-            leads.append(
-                {
-                    **place,
-                    "monitor": monitor.measure,
-                    "flat_step": flat_step,
-                    "call_step": turned,
-                    "accuracy_step": rose,
-                    "could_lead": flat_step < rose
-                    if flat_step is not None and rose is not None
-                    else None,
-                    "lead": rose - turned if rose is not None and turned is not None else None,
-                    "false_alarm": (turned is not None and rose is None)
-                    if can_tell or turned is None
-                    else None,
-                    "note": "the training loss never looked flat, so nothing was called"
-                    if flat_step is None
-                    else None,
-                }
-            )
-    return said, leads
+            call_step = next((step for step, word in found.items() if word == TURNED), None)
+            lead = _lead(flat_step, call_step, rose, judged)
+            leads.append({**place, "monitor": monitor.measure, **lead})
+    return rows, leads
+
+
+def _calls_of(
+    monitor: Measure, wide: pd.DataFrame, flat: pd.Series, min_checkpoints: int
+) -> dict[int, str]:
+    """Calls by step; those of the loss alone come as soon as it is flat."""
+    if monitor is LOSS_FLAT:
+        steps = wide.index.to_numpy()
+        words = [TURNED if is_flat else TOO_EARLY for is_flat in flat.cummax()]
+    else:
+        curve = wide[monitor.measure].dropna()
+        steps = curve.index.to_numpy()
+        words = calls(
+            curve.to_numpy(),
+            steps,
+            flat[steps].tolist(),
+            monitor.expected_direction,
+            min_checkpoints=min_checkpoints,
+        )
+    return dict(zip(steps.tolist(), words, strict=True))
+
+
+def _lead(
+    flat_step: int | None, call_step: int | None, rose: int | None, judged: bool
+) -> dict[str, Any]:
+    called = call_step is not None
+    return {
+        "flat_step": flat_step,
+        "call_step": call_step,
+        "accuracy_step": rose,
+        "could_lead": None if flat_step is None or rose is None else flat_step < rose,
+        "lead": None if rose is None or call_step is None else rose - call_step,
+        "false_alarm": (called and rose is None) if judged or not called else None,
+        "note": None
+        if flat_step is not None
+        else "the training loss never looked flat, so nothing was called",
+    }

@@ -1,9 +1,9 @@
 """Pathways: which experts a sample mostly uses, layer after layer (arXiv 2506.21551, sec. 4.1).
 
-A pathway is written in one of two units. `character` is the paper's whole-pathway string
+A pathway is written in one of two units. `character` is the paper's string of all layers
 ('3,1,5-...-9,1', separators and digits count as symbols); `expert` is one symbol per expert. The
-paper's printed scales only fit together when its whole-pathway numbers are read in characters and
-its per-layer numbers in experts, so both are offered and every number says which it is.
+paper's printed scales only fit together when its numbers of complete pathways are read in
+characters and its numbers per layer in experts, so both are offered.
 
 Shape legend: N samples, L MoE layers, K experts.
 """
@@ -36,7 +36,7 @@ class SelectedExperts(NamedTuple):
 def select_experts(
     routing_weights_NLK: NDArray[np.floating], threshold: float = DEFAULT_THRESHOLD
 ) -> SelectedExperts:
-    """Rank the experts of each layer and keep the shortest prefix that exceeds the threshold.
+    """Rank the experts of each layer and select the shortest prefix that exceeds the threshold.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def select_experts(
     Notes
     -----
     arXiv 2506.21551, sec. 4.1. Ties go to the lower expert id. "Exceeds" is strict and compared
-    in float64: a cumulative weight of exactly tau takes one more expert. Where the whole row does
-    not exceed tau (rows may sum to a little less than 1), all experts are kept.
+    in float64: a cumulative weight of exactly tau takes one more expert. Where a complete row does
+    not exceed tau (rows may sum to a little less than 1), all experts are selected.
 
     Examples
     --------
@@ -87,20 +87,9 @@ def pathway_strings(
 ) -> list[str]:
     """Write each sample's pathway the paper's way: ',' inside a layer, '-' between layers.
 
-    Returns
-    -------
-    list of N str
-        For example '3,1,5-0-9,1' for three layers.
-
-    Raises
-    ------
-    ValueError
-        As `select_experts`.
-
-    Notes
-    -----
-    arXiv 2506.21551, sec. 4.1. This is the `character` unit: an expert with a two-digit id weighs
-    more in an edit distance than one with a one-digit id.
+    For example '3,1,5-0-9,1' for three layers; raises ValueError as `select_experts`. arXiv
+    2506.21551, sec. 4.1. This is the `character` unit: an expert with a two-digit id weighs more in
+    an edit distance than one with a one-digit id.
 
     Examples
     --------
@@ -123,23 +112,11 @@ def pathway_symbols(
 ) -> list[NDArray[np.int32]]:
     """Write each sample's pathway with one symbol per selected expert.
 
-    Returns
-    -------
-    list of N arrays, int32
-        Symbol `layer * K + expert`, layers one after the other, without separators.
-
-    Raises
-    ------
-    ValueError
-        As `select_experts`.
-
-    Notes
-    -----
-    The `expert` unit. The layer is part of the symbol because expert 3 of one layer and expert 3
-    of the next are unrelated weights, and a match between them would be an accident of numbering.
-    Layers need no separator then, and an edit distance is at most the sum of the layers' own
-    distances (it may be less: one substitution across a layer boundary can stand for a deletion
-    and an insertion).
+    N arrays of int32, symbol `layer * K + expert`, layers one after the other, without separators;
+    raises ValueError as `select_experts`. The `expert` unit. The layer is part of the symbol
+    because expert 3 of one layer and expert 3 of the next are unrelated weights. Layers need no
+    separator then, and an edit distance is at most the sum of the layers' own distances (it may be
+    less: one substitution across a layer boundary can stand for a deletion and an insertion).
 
     Examples
     --------
@@ -159,23 +136,12 @@ def pathways_in_unit(
     threshold: float = DEFAULT_THRESHOLD,
     unit: Unit = "character",
 ) -> list[str] | list[NDArray[np.int32]]:
-    """Pathways in the asked unit, ready for `metrics.distances`.
-
-    Raises
-    ------
-    ValueError
-        As `select_experts`, and if the unit is neither 'character' nor 'expert'.
-    """
-    check_unit(unit)
+    """Pathways in a unit, for `metrics.distances`; raises ValueError if the unit is unknown."""
     if unit == "character":
         return pathway_strings(routing_weights_NLK, threshold)
-    return pathway_symbols(routing_weights_NLK, threshold)
-
-
-def check_unit(unit: str) -> None:
-    """Raise ValueError unless `unit` is one that pathways can be written in."""
-    if unit not in ("character", "expert"):
-        raise ValueError(f"unknown pathway unit {unit!r}; expected 'character' or 'expert'")
+    if unit == "expert":
+        return pathway_symbols(routing_weights_NLK, threshold)
+    raise ValueError(f"unknown pathway unit {unit!r}; expected 'character' or 'expert'")
 
 
 def pathway_lengths(
@@ -190,15 +156,8 @@ def pathway_lengths(
     lengths_NL : array [N, L], int64
         Experts per layer, from 1 to K.
 
-    Raises
-    ------
-    ValueError
-        As `select_experts`.
-
-    Notes
-    -----
-    Not in the paper. A raw pathway distance falls when pathways get shorter, which sharper
-    routing alone brings about; the length is the control to read beside it.
+    Raises ValueError as `select_experts`. Not in the paper: a raw pathway distance falls when
+    pathways get shorter, which sharper routing alone causes; the length is its control.
 
     Examples
     --------
@@ -218,15 +177,8 @@ def routing_entropy(routing_weights_NLK: NDArray[np.floating]) -> NDArray[np.flo
     array [N, L], float64
         Nats; 0 where one expert takes all, log K where all experts share alike.
 
-    Raises
-    ------
-    ValueError
-        If the routing weights are malformed.
-
-    Notes
-    -----
-    The control of arXiv 2506.21551, App. E.5. The paper averages over layers; take the mean over
-    the last axis for that.
+    The control of arXiv 2506.21551, App. E.5, where the paper averages over layers (the last axis).
+    Raises ValueError if the routing weights are malformed.
 
     Examples
     --------

@@ -38,8 +38,8 @@ def routing_variance(routing_weights_NLK: ArrayLike) -> float:
 
     Notes
     -----
-    (1/L) sum_l sum_k Var_i g_l(i, k), with the variance over the N samples given (divided by N):
-    half the mean squared Euclidean distance between two samples drawn with replacement.
+    Ours: (1/L) sum_l sum_k Var_i g_l(i, k), with the variance over the N samples given (divided by
+    N): half the mean squared Euclidean distance between two samples drawn with replacement.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def hellinger_spread(routing_weights_NLK: ArrayLike) -> float:
 
     Notes
     -----
-    The mean over layers and over all pairs i < j of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
+    Ours: the mean over layers and over all pairs i < j of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
     The squared distance is chosen because its mean over all pairs is exact in one pass: it equals
     the variance of the square roots (divided by N - 1), with no pair ever formed.
 
@@ -139,25 +139,17 @@ def _entropy(routes_NW: NDArray[np.intp]) -> float:
 
 @dataclass(frozen=True)
 class SignatureSeparation:
-    """How much more alike signatures are inside a domain than between domains.
-
-    Attributes
-    ----------
-    within, between
-        Mean cosine of pairs of samples of one domain, and of two domains, 0 to 1.
-    separation
-        within - between; 0 where domains do not matter.
-    null_mean
-        Mean of the separation with domain labels shuffled.
-    p
-        Share of shuffles (the true order among them) with at least this separation.
-    """
+    """How much more alike signatures are inside a domain than between domains."""
 
     within: float
     between: float
+    """Mean cosine of pairs of samples of one domain, and of two domains, 0 to 1."""
     separation: float
+    """within - between; 0 where domains do not matter."""
     null_mean: float
+    """Mean of the separation with domain labels shuffled."""
     p: float
+    """Share of shuffles (the true order among them) with at least this separation."""
 
 
 def signature_separation(
@@ -183,8 +175,10 @@ def signature_separation(
 
     Notes
     -----
-    All pairs enter, without an N x N matrix: sums of cosines are inner products of sums of
-    normalised signatures.
+    A signature is a sample's expert usage over all layers: here its routing weights, as they are
+    means over tokens. arXiv 2603.11114 compares categories of prompts; here the categories are the
+    domains. All pairs enter, without an N x N matrix: sums of cosines are inner products of sums
+    of normalised signatures.
 
     Examples
     --------

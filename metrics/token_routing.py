@@ -14,27 +14,14 @@ PERCENTILES = (10, 50, 90)
 
 
 MIN_OCCURRENCES = 8
-"""Token ids seen less often say nothing about where the id goes."""
+"""Token ids that occur less often do not show where the id goes."""
 
 
 def chosen_experts(routing_weights_TLK: ArrayLike, top_k: int) -> NDArray[np.intp]:
     """Ids of the `top_k` experts of largest weight, largest first; ties go to the lower id.
 
-    Parameters
-    ----------
-    routing_weights_TLK : array of shape (T, L, K)
-        Routing weights of single tokens; rows sum to 1.
-    top_k : int
-        Experts per token, 1 to K.
-
-    Returns
-    -------
-    array of shape (T, L, A)
-
-    Raises
-    ------
-    ValueError
-        If the weights are no routing weights, or `top_k` is not in 1..K.
+    `routing_weights_TLK` are those of single tokens, rows sum to 1; returns ids [T, L, A]. Raises
+    ValueError if the weights are no routing weights, or `top_k` is not in 1..K.
 
     Examples
     --------
@@ -42,9 +29,7 @@ def chosen_experts(routing_weights_TLK: ArrayLike, top_k: int) -> NDArray[np.int
     [[[1, 2]]]
     """
     weights_TLK = check_routing_weights(routing_weights_TLK)
-    num_experts = weights_TLK.shape[-1]
-    if not 1 <= top_k <= num_experts:
-        raise ValueError(f"top_k is {top_k}, expected 1 to {num_experts}, the number of experts")
+    _check_top_k(top_k, weights_TLK.shape[-1])
     return np.argsort(-weights_TLK, axis=-1, kind="stable")[..., :top_k]
 
 
@@ -67,30 +52,20 @@ def load_shares(chosen_TLA: NDArray[np.intp], num_experts: int) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class Imbalance:
-    """How uneven a distribution over K experts is; a value per layer [L].
-
-    Attributes
-    ----------
-    variation_L
-        Coefficient of variation, 0 (even) to sqrt(K - 1).
-    max_violation_L
-        MaxVio = (largest - mean) / mean, 0 to K - 1 (arXiv 2408.15664).
-    effective_experts_L
-        exp(entropy), 1 to K (even).
-    """
+    """How uneven a distribution over K experts is; a value per layer [L]."""
 
     variation_L: NDArray[np.float64]
+    """Coefficient of variation, 0 (even) to sqrt(K - 1)."""
     max_violation_L: NDArray[np.float64]
+    """MaxVio = (largest - mean) / mean, 0 to K - 1 (arXiv 2408.15664)."""
     effective_experts_L: NDArray[np.float64]
+    """exp(entropy), 1 to K (even)."""
 
 
 def imbalance(shares_LK: ArrayLike) -> Imbalance:
     """Three measures of how unevenly a layer's load, or gate mass, is spread over experts.
 
-    Raises
-    ------
-    ValueError
-        If a row is not a distribution.
+    Raises ValueError if a row is not a distribution.
 
     Examples
     --------
@@ -100,7 +75,7 @@ def imbalance(shares_LK: ArrayLike) -> Imbalance:
     """
     checked_LK = check_routing_weights(np.asarray(shares_LK, dtype=np.float64)[None])[0]
     mean = 1 / checked_LK.shape[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore"):
         logs_LK = np.where(checked_LK > 0, np.log(checked_LK), 0.0)
     return Imbalance(
         variation_L=checked_LK.std(axis=-1) / mean,
@@ -119,9 +94,8 @@ def congestion_coefficient(
     That paper reads routing as a congestion game: an expert's share of the load f_k follows
     exp(q_k - gamma f_k) with q_k its quality, so that a large gamma means that load, not quality,
     decides. Here q_k is the mean logarithm of the expert's routing weight over tokens, and gamma
-    the negative slope of log f_k - q_k on f_k (least squares over experts with any load). The
-    paper compares several estimators of quality, none of which is repeated here. So this is our
-    variant, and the values that the paper publishes for OLMoE-1B-7B are not comparable with it.
+    the negative slope of log f_k - q_k on f_k (least squares over experts with any load). Its own
+    estimators of quality are others, so the values that it publishes are not comparable.
     """
     weights_TLK = check_routing_weights(routing_weights_TLK)
     quality_LK = np.log(np.maximum(weights_TLK, 1e-12)).mean(axis=0)
@@ -134,6 +108,11 @@ def congestion_coefficient(
         left = np.log(load_K[used]) - quality_K[used]
         found_L[layer] = -float(spread @ left) / float(spread @ spread)
     return found_L
+
+
+def _check_top_k(top_k: int, num_experts: int) -> None:
+    if not 1 <= top_k <= num_experts:
+        raise ValueError(f"top_k is {top_k}, expected 1 to {num_experts}, the number of experts")
 
 
 @dataclass(frozen=True)
@@ -149,22 +128,8 @@ class Margins:
 def boundary_margins(routing_weights_TLK: ArrayLike, top_k: int) -> Margins | None:
     """Distance between the last chosen expert and the first that is not chosen.
 
-    Parameters
-    ----------
-    routing_weights_TLK : array of shape (T, L, K)
-        Routing weights of single tokens.
-    top_k : int
-        Experts chosen per token.
-
-    Returns
-    -------
-    Margins or None
-        None where all experts are chosen, so that there is no boundary.
-
-    Raises
-    ------
-    ValueError
-        If the weights are no routing weights, or `top_k` is not in 1..K.
+    None where all experts are chosen, so that there is no boundary; raises ValueError as
+    :func:`chosen_experts`.
 
     Notes
     -----
@@ -180,10 +145,8 @@ def boundary_margins(routing_weights_TLK: ArrayLike, top_k: int) -> Margins | No
     [[0.2], [0.2], [0.2]]
     """
     weights_TLK = check_routing_weights(routing_weights_TLK)
-    num_experts = weights_TLK.shape[-1]
-    if not 1 <= top_k <= num_experts:
-        raise ValueError(f"top_k is {top_k}, expected 1 to {num_experts}, the number of experts")
-    if top_k == num_experts:
+    _check_top_k(top_k, weights_TLK.shape[-1])
+    if top_k == weights_TLK.shape[-1]:
         return None
     ordered_TLK = -np.sort(-weights_TLK, axis=-1)
     last_TL, next_TL = ordered_TLK[..., top_k - 1], ordered_TLK[..., top_k]
@@ -227,18 +190,8 @@ def chosen_mass(routing_weights_TLK: ArrayLike, top_k: int) -> NDArray[np.float6
 def coactivation(chosen_TLA: NDArray[np.intp], num_experts: int) -> NDArray[np.float64]:
     """Share [L, K, K] of the tokens of expert i that also choose expert j; diagonal 0.
 
-    Parameters
-    ----------
-    chosen_TLA : array of shape (T, L, A)
-        Chosen experts of single tokens (:func:`chosen_experts`).
-    num_experts : int
-        K.
-
-    Returns
-    -------
-    array of shape (L, K, K)
-        In [0, 1]; row i is NaN-free: 0 where expert i is never chosen. With k chosen experts a
-        used row sums to k - 1.
+    In [0, 1]; 0 where expert i is never chosen. With k chosen experts a used row sums to k - 1.
+    OLMoE, arXiv 2409.02060, sec. 5.
 
     Examples
     --------
@@ -260,11 +213,8 @@ def rank_adjacent_coactivation(
 ) -> NDArray[np.float64]:
     """The same, counting only pairs that are neighbours in a token's ranking (rank r and r + 1).
 
-    Notes
-    -----
-    This is the variant that counts each token's ranked experts pairwise along the ranking, in both
-    directions, over the tokens of expert i; with more than two chosen experts it misses the pairs
-    further apart. With two it equals :func:`coactivation`.
+    With two chosen experts it equals :func:`coactivation`; with more it misses the pairs further
+    apart.
 
     Examples
     --------
@@ -305,14 +255,11 @@ def domain_specialisation(
 ) -> NDArray[np.float64]:
     """Total variation distance [L] of a domain's expert load from that of the other domains.
 
-    Returns
-    -------
-    array of shape (L,)
-        0 (used alike) to 1 (no expert in common).
+    0 (used alike) to 1 (no expert in common).
 
     Notes
     -----
-    arXiv 2409.02060 defines the specialisation of expert i on a domain as the share of the
+    arXiv 2409.02060, sec. 5, defines the specialisation of expert i on a domain as the share of the
     domain's tokens that choose it: `token_share` of the table `expert_use`, which sums to k over
     the K experts, k/K each where all are used alike. The load here is the share of the domain's
     top-k slots, 1/k of that, and sums to 1. The distance is our summary of it over experts.
@@ -344,7 +291,7 @@ def vocabulary_specialisation(
     num_experts : int
         K.
     min_occurrences : int
-        Ids seen less often are left out.
+        Ids that occur less often are left out.
 
     Returns
     -------
