@@ -1,7 +1,7 @@
-"""Routing weights and losses of samples under one checkpoint.
+"""What is measured of samples under one checkpoint: routing weights, losses, scores of tokens.
 
-Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, Q kept tokens,
-S samples of the kernel, L MoE layers, K experts, D hidden size, V vocabulary.
+Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, P tokens that
+count, Q kept tokens, S samples of the kernel, L MoE layers, K experts, D hidden size, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +22,7 @@ from models.batches import (
 )
 from models.families.base import Family
 from models.forward import BatchSize, counted_logits, last_hidden, run_batches
-from models.recording import Recorded, recorded
-from models.routing_check import RoutingCheckError, check_padding
-
-__all__ = ["Extraction", "RoutingCheckError", "extract", "router_weights"]
+from models.routing import Recorded, RoutingCheckError, check_padding, recording
 
 # Allowed difference of a sample's mean routing weights with padding beside it and without.
 _PADDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -33,7 +30,7 @@ _PADDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one checkpoint does with N samples, in the order in which they were given.
+    """What one checkpoint does with N samples, in their order.
 
     Attributes
     ----------
@@ -48,7 +45,7 @@ class Extraction:
         float32, rows over K sum to 1: routing weights of the kept tokens, sample by sample.
     hidden_SLD
         float32: mean input of each block over the routed tokens of the kernel's samples, in their
-        order; None where the family has no experts to speak of.
+        order; None where experts are virtual.
     """
 
     routing_weights_NLK: np.ndarray
@@ -80,34 +77,34 @@ def extract(
     """Run samples through a model; return their routing weights and losses.
 
     Results do not depend on batch size, padding side or order beyond rounding. The routing of the
-    first batch is checked before anything is returned (:mod:`models.routing_check`), and so is,
-    for the first batch with padding, that padding changes nothing.
+    first batch is checked before anything is returned (:mod:`models.routing`), and so is, for the
+    first batch with padding, that padding changes nothing.
 
     Parameters
     ----------
     model, family
         As :func:`models.loading.load_checkpoint` returns them; runs where the model is.
     token_ids
-        N samples, each with at least 2 token ids, of any length.
+        N samples, each with at least 2 token ids.
     counted
-        For each sample and token, whether its loss counts. The first token of a sample is
-        predicted from nothing, so what is said of it is ignored.
+        For each sample and token, whether its loss counts; never that of a sample's first token,
+        which is predicted from nothing.
     batch_size
-        Samples per forward pass; fewer where samples are long, and where memory is short
-        (:func:`models.forward.run_batches`). `auto` finds how many by itself.
+        Samples per forward pass, as in :func:`models.forward.run_batches`.
     tokens
         Whose routing is averaged: `all` tokens of the sample, or the `inputs`, all but its last.
     padding_side
-        Where shorter samples of a batch are filled up.
+        Where shorter samples of a batch are padded.
     kept
-        Tokens and samples of which more than means is kept (:func:`models.batches.choose_kept`).
+        Tokens and samples of which more than means is returned
+        (:func:`models.batches.choose_kept`).
     on_progress
         Called with (samples done, N, message) after every batch.
 
     Raises
     ------
     RoutingCheckError
-        When what was captured is not the routing that the model executed.
+        When what was recorded is not the routing that the model executed.
     ValueError
         When a sample is empty, has no token that counts, or a token id is out of range; when one
         alone does not fit into memory.
@@ -147,13 +144,13 @@ def extract(
 
 
 def _sorted(name: str, parts: list[dict[str, np.ndarray]], rows: np.ndarray) -> np.ndarray:
-    """What the batches gave, in the order of the samples; `rows` names the sample of each line."""
+    """Results of the batches in the order of the samples; `rows` is the sample of each line."""
     found = np.concatenate([part[name] for part in parts if name in part])
     return found[np.argsort(rows, kind="stable")]
 
 
 class _Measure:
-    """What is computed of a batch; the first one, and the first with padding, are checked."""
+    """Computes the results of a batch; the first one, and the first with padding, are checked."""
 
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
         self.model, self.family = model, family
@@ -163,15 +160,15 @@ class _Measure:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Means [B, L, K], losses [B], weights of the kept tokens, inputs of the kernel."""
-        left, hidden_BTD = self._forward(batch, check=self.check_routing)
-        means_BLK = left.stacked(self.layers, "means_BK")
+        records, hidden_BTD = self._forward(batch, check=self.check_routing)
+        means_BLK = records.stacked(self.layers, "means_BK")
         results = {
             "means_BLK": means_BLK.float(),
             "losses_B": self._losses(hidden_BTD, batch),
-            "tokens_QLK": left.stacked(self.layers, "tokens_QK"),
+            "tokens_QLK": records.stacked(self.layers, "tokens_QK"),
         }
-        if left.hidden_SD:
-            results["hidden_SLD"] = left.stacked(self.layers, "hidden_SD").float()
+        if records.hidden_SD:
+            results["hidden_SLD"] = records.stacked(self.layers, "hidden_SD").float()
         if self.check_padding and batch.padded:
             self._check_shortest_alone(batch, means_BLK)
             self.check_padding = False
@@ -179,15 +176,15 @@ class _Measure:
         return results
 
     def _forward(self, batch: Batch, *, check: bool) -> tuple[Recorded, torch.Tensor]:
-        """What a batch left at the routers, and its final hidden states [B, T, D]."""
-        with recorded(self.family, self.layers, batch, check=check) as left:
+        """Records of the routers, and final hidden states [B, T, D]."""
+        with recording(self.family, self.layers, batch, check=check) as records:
             hidden_BTD = last_hidden(self.model, batch)
-        missing = [layer.name for layer in self.layers if layer.name not in left.means_BK]
+        missing = [layer.name for layer in self.layers if layer.name not in records.means_BK]
         if missing:
             raise RoutingCheckError(
                 f"{missing[0]}: no router logits were captured in a forward pass"
             )
-        return left, hidden_BTD
+        return records, hidden_BTD
 
     def _losses(self, hidden_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean loss [B] of the tokens that count."""
@@ -205,9 +202,68 @@ class _Measure:
 
     def _check_shortest_alone(self, batch: Batch, means_BLK: torch.Tensor) -> None:
         row = int(batch.mask_BT.sum(dim=1).argmin())
-        left, _ = self._forward(batch.alone(row), check=False)
-        alone_LK = left.stacked(self.layers, "means_BK")[0]
+        records, _ = self._forward(batch.alone(row), check=False)
+        alone_LK = records.stacked(self.layers, "means_BK")[0]
         num_padding = int((~batch.mask_BT[row]).sum())
         tolerance = _PADDING_TOLERANCE[self.model.dtype]
         names = [layer.name for layer in self.layers]
         check_padding(names, means_BLK[row], alone_LK, num_padding, tolerance)
+
+
+def token_scores(
+    model: PreTrainedModel,
+    family: Family,
+    token_ids: Sequence[Sequence[int]],
+    counted: Sequence[Sequence[bool]],
+    *,
+    batch_size: BatchSize,
+) -> list[np.ndarray]:
+    """Standardized log-probability of each counted token but the first, for N texts.
+
+    (log p(token) - mu) / sigma, where mu and sigma are mean and standard deviation of log p over
+    the vocabulary, weighted by p itself: Min-K%++ (arXiv 2404.02936, eq. 3). A place where the
+    model is certain (sigma 0) scores 0.
+
+    Parameters
+    ----------
+    model, family
+        As :func:`models.loading.load_checkpoint` returns them.
+    token_ids, counted
+        Texts of at least two tokens, and which tokens are scored; the first of a text never is.
+    batch_size
+        Texts per forward pass, as in :func:`models.forward.run_batches`.
+
+    Returns
+    -------
+    list of N arrays [counted tokens], float64
+    """
+    check_samples(token_ids, counted, model.config)
+    nothing = keep_nothing(len(token_ids))
+    scores: dict[int, np.ndarray] = {}
+
+    @torch.inference_mode()
+    def measure(batch: Batch) -> dict[str, torch.Tensor]:
+        chunks = counted_logits(model, family, last_hidden(model, batch), batch)
+        return {"scores_P": torch.cat([_standardized(logits, ids) for _, ids, logits in chunks])}
+
+    for rows, results in run_batches(
+        np.array([len(ids) for ids in token_ids], dtype=np.int32),
+        batch_size,
+        model.device,
+        lambda rows: pad(token_ids, counted, rows, "right", "all", nothing),
+        measure,
+    ):
+        ends = np.cumsum([sum(map(bool, counted[row][1:])) for row in rows])
+        parts = np.split(results["scores_P"].numpy(), ends[:-1])
+        scores |= dict(zip(rows.tolist(), parts, strict=True))
+    return [scores[row] for row in range(len(token_ids))]
+
+
+def _standardized(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> torch.Tensor:
+    logs_PV = logits_PV.double().log_softmax(dim=-1)
+    shares_PV = logs_PV.exp()
+    mean_P = (shares_PV * logs_PV).sum(dim=-1)
+    variance_P = (shares_PV * (logs_PV - mean_P[:, None]).square()).sum(dim=-1)
+    chosen_P = logs_PV.gather(1, targets_P[:, None])[:, 0]
+    spread_P = variance_P.sqrt()
+    return torch.where(spread_P > 1e-9, (chosen_P - mean_P) / spread_P.clamp_min(1e-9), 0.0)

@@ -37,9 +37,9 @@ def find_contamination(
     from evals.harness import document_texts
     from metrics.contamination import contaminated, min_k_score
     from models.batches import num_positions
+    from models.extraction import token_scores
     from models.loading import load_checkpoint
     from models.samples import load_tokenizer
-    from models.token_scores import token_scores
     from store.schemas import write_rows
 
     documents = [

@@ -1,4 +1,4 @@
-"""What grokpath has to know about a family of mixture-of-experts models.
+"""How the routing of a family of mixture-of-experts models is read.
 
 Shape suffixes: T tokens, K experts, A experts executed per token, D hidden size, V vocabulary,
 I neurons of an expert.
@@ -22,14 +22,11 @@ class MoeLayer:
     name
         Name of the router inside the model, for messages.
     router
-        Module whose output holds the router logits.
+        Module whose output holds the router logits, at position `place`.
     experts
-        Module that is called with the ids of the experts to execute; None where experts are
-        virtual.
+        Module that is called with the ids of the experts to execute; None where they are virtual.
     top_k
         Experts executed per token.
-    place
-        Where the router logits stand in what the router returns.
     """
 
     name: str
@@ -50,26 +47,22 @@ class ExpertWeights:
 
 @dataclass(frozen=True)
 class Executed:
-    """What the experts of a layer were asked to do: ids [T, A], and the factor of each output."""
+    """The experts that a layer executed: ids [T, A], and the factor of each output."""
 
     ids_TA: torch.Tensor
     factors_TA: torch.Tensor
 
 
 class Family(ABC):
-    """How to read the routing of one family; subclasses say where things are.
+    """How to read the routing of one family.
 
     The defaults fit families whose router is a linear map followed by a softmax over all experts.
-    Dense layers simply do not appear in :meth:`moe_layers`. What a subclass says is compared with
-    what the model executed before anything is kept (:mod:`models.routing_check`).
-
-    Attributes
-    ----------
-    virtual
-        Whether experts are blocks of a dense MLP: nothing chooses among them.
+    Dense layers do not appear in :meth:`moe_layers`. What a subclass returns is compared with what
+    the model executed before anything is stored (:mod:`models.routing`).
     """
 
     virtual: bool = False
+    """Whether experts are blocks of a dense MLP: nothing chooses among them."""
 
     @abstractmethod
     def moe_layers(self, model: PreTrainedModel) -> list[MoeLayer]:
@@ -107,13 +100,13 @@ class Family(ABC):
     def routing_weights(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
         """Routing weights [T, K]: softmax over all experts, before top-k, in float32.
 
-        arXiv 2506.21551, sec. 4.1. A family with another gate keeps the sense of it: rows sum to
-        1, and the factors of the executed experts stand to each other as their weights.
+        arXiv 2506.21551, sec. 4.1. With another gate, too, rows sum to 1 and the factors of the
+        executed experts are in proportion to their weights.
         """
         return router_logits_TK.float().softmax(dim=-1)
 
     def selection_scores(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
-        """Scores [T, K] of which the model executes the largest; -inf where it may not choose."""
+        """Scores [T, K] of which the model executes the largest; -inf where it must not choose."""
         return self.routing_weights(layer, router_logits_TK)
 
     def logits(self, model: PreTrainedModel, hidden_TD: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""Models read by what their transformers class declares, the ground that all families stand on.
+"""Models read by what their transformers class declares, the base of all families with routers.
 
 A mixture-of-experts class of transformers names its router in `_can_record_outputs`, as (module
 class, place of the logits in its output). The block that holds the router holds a module `experts`
-too, which is called with (hidden states, ids, factors). Whether the experts are gated MLPs is what
-its decorator `use_experts_implementation` left on it.
+too, which is called with (hidden states, ids, factors). Its decorator `use_experts_implementation`
+records whether the experts are gated MLPs.
 
 Shape suffixes: T tokens, K experts, A experts executed per token, D hidden size.
 """
@@ -16,13 +16,17 @@ from transformers import PreTrainedModel
 from transformers.utils.output_capturing import OutputRecorder
 
 from models.families.base import Executed, ExpertWeights, Family, MoeLayer
-from models.routing_check import RoutingCheckError
+from models.routing import RoutingCheckError
 
 _SILU = ("silu", "swish")
 
 
 class DeclaredFamily(Family):
-    """A linear router, softmax over all experts, then top-k; a family says what differs."""
+    """A linear router, softmax over all experts, then top-k; a subclass defines what differs.
+
+    Whether the model normalizes the chosen weights again, or takes top-k of the logits first,
+    changes no proportion between them: routing weights are the softmax over all.
+    """
 
     def moe_layers(self, model: PreTrainedModel) -> list[MoeLayer]:
         """Routers of the declared class, in the order in which the model holds them."""
@@ -37,7 +41,7 @@ class DeclaredFamily(Family):
             raise ValueError(
                 f"{type(model).__name__} declares routers of class "
                 f"{recorder.target_class.__name__}, but this model holds none: its configuration "
-                "asks for no layer with such a router, so it has no pathways"
+                "has no layer with such a router, so it has no pathways"
             )
         return layers
 
@@ -62,6 +66,11 @@ class DeclaredFamily(Family):
         weight: torch.Tensor = router.weight
         return weight
 
+    def router_bias(self, router: nn.Module) -> torch.Tensor | None:
+        """The router's parameter `bias`."""
+        bias: torch.Tensor | None = getattr(router, "bias", None)
+        return bias
+
     def top_k(self, model: PreTrainedModel) -> int:
         """From the configuration."""
         return int(model.config.num_experts_per_tok)
@@ -76,7 +85,7 @@ class DeclaredFamily(Family):
 
 
 def declared_router(model_class: type[PreTrainedModel]) -> OutputRecorder:
-    """Where a class says that its router logits come from; ValueError unless it names one place."""
+    """Where a class declares its router logits; ValueError unless it names one place."""
     declared = (model_class._can_record_outputs or {}).get("router_logits")
     if not isinstance(declared, OutputRecorder):
         found = "nothing" if declared is None else f"{len(declared)} modules"

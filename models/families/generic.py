@@ -1,9 +1,8 @@
-"""Any other mixture of experts: read by its class' own declaration, believed only when it agrees.
+"""Any other mixture of experts: read by its class' own declaration, accepted only if verified.
 
-Nothing here knows the model. Two rules are at hand, and the router's own parts say which is tried;
-the self-check (:mod:`models.routing_check`) then compares it, layer by layer, with the logits that
-the router's matrix makes, the experts that ran and the factors of their outputs. A class whose
-gate is another is refused there.
+The router's parts decide which of two rules is tried; the self-check (:mod:`models.routing`) then
+compares it, layer by layer, with the product of the router's matrix, the experts that ran and the
+factors of their outputs. It refuses a class with another gate.
 """
 
 from typing import Any
@@ -16,8 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from models.families.base import MoeLayer
 from models.families.declared import DeclaredFamily
-from models.families.deepseek_v3 import DeepseekV3Family
-from models.routing_check import RoutingCheckError
+from models.families.deepseek import DeepseekV3Family
+from models.routing import RoutingCheckError
 
 _BY_SIGMOID = DeepseekV3Family()
 
@@ -39,8 +38,8 @@ class GenericFamily(DeclaredFamily):
             )
         if self.top_k(model) < 2:
             raise ValueError(
-                f"{type(model).__name__} executes 1 expert per token; with 2 or more their factors "
-                "tell what the gate is, from one nothing can be told. Write a family for "
+                f"{type(model).__name__} executes 1 expert per token; the factors of 2 or more "
+                "identify the gate, one does not. Write a family for "
                 f"{model.config.model_type} (docs/families.md)"
             )
         return layers
@@ -78,19 +77,14 @@ class GenericFamily(DeclaredFamily):
             )
         return matrices[0]
 
-    def router_bias(self, router: nn.Module) -> torch.Tensor | None:
-        """What the router calls `bias`."""
-        bias: torch.Tensor | None = getattr(router, "bias", None)
-        return bias
-
     def routing_weights(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
-        """As the rule says."""
+        """By the rule that fits the router."""
         if _is_biased(layer):
             return _BY_SIGMOID.routing_weights(layer, router_logits_TK)
         return super().routing_weights(layer, router_logits_TK)
 
     def selection_scores(self, layer: MoeLayer, router_logits_TK: torch.Tensor) -> torch.Tensor:
-        """As the rule says."""
+        """By the rule that fits the router."""
         if not _is_biased(layer):
             return super().selection_scores(layer, router_logits_TK)
         if not hasattr(layer.router, "num_group"):
@@ -98,7 +92,7 @@ class GenericFamily(DeclaredFamily):
         return _BY_SIGMOID.selection_scores(layer, router_logits_TK)
 
     def logits(self, model: PreTrainedModel, hidden_TD: torch.Tensor) -> torch.Tensor:
-        """What the class itself makes of final hidden states, whatever it scales or caps."""
+        """The class' own logits of final hidden states, with whatever it scales or caps."""
 
         def replaced(module: nn.Module, args: tuple, output: Any) -> Any:
             output.last_hidden_state = hidden_TD[None]

@@ -18,5 +18,5 @@ class GraniteMoeFamily(DeclaredFamily):
     """
 
     def logits(self, model: PreTrainedModel, hidden_TD: torch.Tensor) -> torch.Tensor:
-        """Scaled down, as the model does it."""
+        """Divided by `logits_scaling`, as the model does."""
         return super().logits(model, hidden_TD) / model.config.logits_scaling

@@ -50,7 +50,7 @@ class VirtualFamily(Family):
         raise NotImplementedError("a dense model executes all of its neurons")
 
     def block_input(self, args: tuple[Any, ...]) -> torch.Tensor | None:
-        """Not at hand where the activations are read, and of no use: there are no experts."""
+        """None: there are no experts that would need it."""
         return None
 
     def router_weight(self, router: nn.Module) -> torch.Tensor:
@@ -60,7 +60,7 @@ class VirtualFamily(Family):
         return torch.stack([block.mean(dim=0) for block in blocks])
 
     def top_k(self, model: PreTrainedModel) -> int:
-        """By convention a quarter of the blocks, as in the nano mixture; measures need a number."""
+        """A quarter of the blocks by convention, as in the nano mixture."""
         return max(1, self.num_blocks // 4)
 
     def _num_blocks(self, num_neurons: int) -> int:

@@ -7,11 +7,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from models.extraction import RoutingCheckError, extract
-from models.families.olmoe import OlmoeFamily
+from models.extraction import extract
+from models.families.declared import DeclaredFamily
 from models.loading import load_checkpoint
+from models.routing import RoutingCheckError
 
-FAMILY = OlmoeFamily()
+FAMILY = DeclaredFamily()
 
 
 def run(model, samples, **options):
@@ -220,7 +221,7 @@ def folder(model, tmp_path):
 
 def test_a_loaded_checkpoint_measures_the_same(model, samples, folder, capfd):
     loaded, family, device = load_checkpoint(folder, "cpu", "float32")
-    assert (device, type(family), loaded.training) == ("cpu", OlmoeFamily, False)
+    assert (device, type(family), loaded.training) == ("cpu", DeclaredFamily, False)
     assert loaded.config._experts_implementation == "grouped_mm"
     assert loaded.config._attn_implementation == "sdpa"
     np.testing.assert_array_equal(
@@ -372,7 +373,7 @@ def test_cuda_measures_like_the_cpu(folder, samples):
 
 
 def test_inputs_alone_leave_the_last_token_out_of_the_routing(model):
-    family = OlmoeFamily()
+    family = DeclaredFamily()
     samples = [[3, 4, 5, 6], [7, 8, 9]]
     counted = [[False] * (len(ids) - 1) + [True] for ids in samples]
     for side in ("right", "left"):

@@ -16,10 +16,9 @@ from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from models import forward
 from models.batches import choose_kept
-from models.extraction import extract
+from models.extraction import extract, token_scores
 from models.families.registry import family_of
 from models.forward import Budget
-from models.token_scores import token_scores
 
 CPU = torch.device("cpu")
 MIB = 2**20

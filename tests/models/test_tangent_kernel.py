@@ -5,10 +5,10 @@ from torch.nn import functional
 
 from models.batches import choose_kept
 from models.extraction import extract
-from models.families.olmoe import OlmoeFamily
+from models.families.declared import DeclaredFamily
 from models.tangent_kernel import expert_kernels, tangent_kernel
 
-FAMILY = OlmoeFamily()
+FAMILY = DeclaredFamily()
 
 
 def by_gradient(gate, up, down, inputs):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.families.olmoe import OlmoeFamily
-from models.token_scores import token_scores
+from models.extraction import token_scores
+from models.families.declared import DeclaredFamily
 
 
 def slow(model, ids, flags):
@@ -20,7 +20,7 @@ def slow(model, ids, flags):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 9])
 def test_padded_batches_give_what_each_text_gives_alone(model, samples, batch_size):
-    found = token_scores(model, OlmoeFamily(), *samples, batch_size=batch_size)
+    found = token_scores(model, DeclaredFamily(), *samples, batch_size=batch_size)
     for scores, ids, flags in zip(found, *samples, strict=True):
         assert scores.tolist() == pytest.approx(slow(model, ids, flags), abs=1e-4)
 
@@ -28,5 +28,5 @@ def test_padded_batches_give_what_each_text_gives_alone(model, samples, batch_si
 def test_a_model_that_is_certain_scores_zero(model, samples):
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    scores = token_scores(model, OlmoeFamily(), *samples, batch_size=9)
+    scores = token_scores(model, DeclaredFamily(), *samples, batch_size=9)
     assert all((one == 0).all() for one in scores)  # no spread over the vocabulary

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from models.extraction import token_scores
 from models.families.registry import family_of
 from models.loading import load_checkpoint
-from models.token_scores import token_scores
 from models.tuning import tune, with_adapters
 from studies.settings import TuningSpec
 

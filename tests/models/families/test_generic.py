@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.extraction import RoutingCheckError, extract
+from models.extraction import extract
 from models.families.generic import GenericFamily
 from models.families.registry import FAMILIES, family_of
+from models.routing import RoutingCheckError
 
 BOTH_CAN = ["deepseek_v3", "flex_olmo", "gpt_oss", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]
 SMALL = {"num_local_experts": 6, "num_experts": 6, "moe_intermediate_size": 8, "head_dim": 8}
@@ -68,7 +69,7 @@ def test_a_gate_that_is_another_is_refused(model_type, message, tiny, samples):
         ("ernie4_5_moe", {"moe_num_experts": 6, "moe_k": 2}, "Router holds 2 matrices, expected"),
         ("jetmoe", {}, "declares 2 modules as the source of its router logits"),
         ("doge", {"is_moe": True}, "expected a module `experts` beside the router in DogeDecoder"),
-        ("glm4_moe", {"first_k_dense_replace": 3}, "this model holds none: its configuration asks"),
+        ("glm4_moe", {"first_k_dense_replace": 3}, "this model holds none: its configuration has"),
         ("glm4_moe", {"num_experts_per_tok": 1}, "executes 1 expert per token"),
     ],
 )

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from models.extraction import RoutingCheckError, extract
+from models.extraction import extract
 from models.families.registry import family_of
+from models.routing import RoutingCheckError
 
 BIASED = ["deepseek_v3", "glm4_moe", "laguna"]
 GROUPED = ["deepseek_v2", "deepseek_v3", "glm4_moe"]

@@ -1,57 +1,148 @@
-"""Self-check of captured routing: it runs before anything that rests on it is kept.
+"""What the routers of a model do in forward passes, recorded and checked before it is stored.
 
 A model library may change what it calls router logits: transformers 5.0 to 5.5 returned
-probabilities under that name, and a second softmax flattens every measure without a sound. And a
-family may be wrong about its gate: so its routing weights are held against what the experts did.
+probabilities under that name, and a second softmax flattens every measure silently. And a family
+may be wrong about its gate: so its routing weights are compared with what the experts did.
 
-Shape suffixes: T real tokens, L MoE layers, K experts, A experts executed per token, D hidden size.
+Shape suffixes: B samples of a batch, T tokens (in checks: real ones), Q chosen tokens, S samples of
+the kernel, L MoE layers, K experts, A experts executed per token, D hidden size.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 
+from models.batches import Batch
+from models.families.base import Executed, Family, MoeLayer
+
+_ALL = slice(None)
 _SUM_TOLERANCE = 1e-3
 _TIE_TOLERANCE = 1e-6
-# Relative rounding of a product and of a factor, by the precision they were made in; with margin.
+# Relative rounding of a product and of a factor, by the precision of the computation; with margin.
 _PRODUCT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2}
 _FACTOR_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 class RoutingCheckError(ValueError):
-    """Captured routing that is not what it should be; nothing was kept."""
+    """Recorded routing that is not what it should be; nothing was stored."""
+
+
+@dataclass
+class Recorded:
+    """Records of one forward pass, by layer name."""
+
+    means_BK: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Mean routing weights of each sample's routed tokens, float64."""
+    tokens_QK: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Routing weights of the chosen tokens, sample by sample, in order of position, float32."""
+    hidden_SD: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Mean input of the block over the routed tokens of the kernel's samples, float64."""
+
+    def stacked(self, layers: list[MoeLayer], kind: str) -> torch.Tensor:
+        """One kind, layers side by side in dimension 1."""
+        found = getattr(self, kind)
+        return torch.stack([found[layer.name] for layer in layers], dim=1)
+
+
+@contextmanager
+def recording(
+    family: Family, layers: list[MoeLayer], batch: Batch, *, check: bool
+) -> Iterator[Recorded]:
+    """While open, a forward pass of the batch records what its routers do."""
+    records = Recorded()
+    unchecked: dict[str, tuple[tuple, torch.Tensor]] = {}
+    shape = batch.mask_BT.shape
+    real = batch.mask_BT.reshape(-1)
+
+    def mean(values_TX: torch.Tensor, samples: torch.Tensor | slice = _ALL) -> torch.Tensor:
+        # Selected, not multiplied: what a padding position holds may be NaN.
+        routed_BT1 = batch.routed_BT[samples][..., None]
+        values_BTX = torch.where(routed_BT1, values_TX.view(*shape, -1)[samples].float(), 0.0)
+        return values_BTX.sum(dim=1, dtype=torch.float64) / routed_BT1.sum(dim=1)
+
+    def on_router(layer: MoeLayer, module: torch.nn.Module, args: tuple, output: Any) -> None:
+        logits_TK = family.router_logits(layer, args, output)
+        check_num_tokens(layer.name, len(logits_TK), *shape)
+        weights_TK = family.routing_weights(layer, logits_TK)
+        records.means_BK[layer.name] = mean(weights_TK)
+        records.tokens_QK[layer.name] = weights_TK[batch.kept_Q].float()
+        inputs_TD = family.block_input(args) if len(batch.kernel_S) else None
+        if inputs_TD is not None:
+            records.hidden_SD[layer.name] = mean(inputs_TD, batch.kernel_S)
+        if check and family.virtual:
+            check_rows(layer.name, weights_TK[real])
+        elif check:
+            unchecked[layer.name] = args, logits_TK
+
+    def on_experts(layer: MoeLayer, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        executed = family.executed(layer, args, kwargs)
+        check_routing(_routing(family, layer, *unchecked.pop(layer.name), executed, real))
+
+    handles = []
+    for layer in layers:
+        handles.append(layer.router.register_forward_hook(partial(on_router, layer)))
+        if check and layer.experts is not None:
+            pre_hook = partial(on_experts, layer)
+            handles.append(layer.experts.register_forward_pre_hook(pre_hook, with_kwargs=True))
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+    if unchecked:
+        raise RoutingCheckError(
+            f"{next(iter(unchecked))}: its experts were not called in a forward pass, so what the "
+            "model executed cannot be compared with the routing weights"
+        )
 
 
 @dataclass(frozen=True)
 class Routing:
-    """The routing of one layer on real (not padding) tokens, and what its family says of it.
-
-    Attributes
-    ----------
-    layer
-        Name of the router, for messages.
-    inputs_TD, matrix_KD, bias_K
-        What the router was given, its weight, and its bias where it has one.
-    logits_TK
-        What was captured as raw router logits.
-    weights_TK, scores_TK
-        What the family makes of them: routing weights, and scores by which experts are chosen.
-    top_k
-        How many experts the family says run per token.
-    expert_ids_TA, factors_TA
-        The experts that the model executed, and the factors of their outputs.
-    """
+    """The routing of one layer on real (not padding) tokens, and its family's reading of it."""
 
     layer: str
+    """Name of the router, for messages."""
     inputs_TD: torch.Tensor
     matrix_KD: torch.Tensor
     bias_K: torch.Tensor | None
+    """The router's input and weight, and its bias where it has one."""
     logits_TK: torch.Tensor
+    """Recorded as raw router logits."""
     weights_TK: torch.Tensor
     scores_TK: torch.Tensor
+    """The family's routing weights, and its scores by which experts are chosen."""
     top_k: int
     expert_ids_TA: torch.Tensor
     factors_TA: torch.Tensor
+    """The experts that the model executed, and the factors of their outputs."""
+
+
+def _routing(
+    family: Family,
+    layer: MoeLayer,
+    router_args: tuple,
+    logits_TK: torch.Tensor,
+    executed: Executed,
+    real: torch.Tensor,
+) -> Routing:
+    logits_TK, inputs_TD = logits_TK[real], family.block_input(router_args)
+    assert inputs_TD is not None  # there are experts
+    return Routing(
+        layer=layer.name,
+        inputs_TD=inputs_TD[real],
+        matrix_KD=family.router_weight(layer.router),
+        bias_K=family.router_bias(layer.router),
+        logits_TK=logits_TK,
+        weights_TK=family.routing_weights(layer, logits_TK),
+        scores_TK=family.selection_scores(layer, logits_TK),
+        top_k=layer.top_k,
+        expert_ids_TA=executed.ids_TA[real],
+        factors_TA=executed.factors_TA[real],
+    )
 
 
 def check_routing(routing: Routing) -> None:
@@ -63,7 +154,7 @@ def check_routing(routing: Routing) -> None:
         When the logits are probabilities already, or not the product of the router's input and
         weight; when rows of the weights do not sum to 1; when the executed experts are not the
         `top_k` of largest score (equal scores may be in any order); when the factors of their
-        outputs do not stand to each other as their routing weights.
+        outputs are not in proportion to their routing weights.
     """
     _check_raw(routing.layer, routing.logits_TK.float())
     check_rows(routing.layer, routing.weights_TK)
@@ -84,7 +175,7 @@ def check_rows(layer: str, routing_weights_TK: torch.Tensor) -> None:
 
 
 def check_num_tokens(layer: str, found: int, num_samples: int, padded_length: int) -> None:
-    """Check that the router saw every position once, so that padding can be told apart."""
+    """Check that the router saw every position once, so that padding is known."""
     if found != num_samples * padded_length:
         raise RoutingCheckError(
             f"{layer}: captured router logits of {found} tokens, expected {num_samples} samples of "
@@ -162,7 +253,7 @@ def _check_factors(routing: Routing) -> None:
     weights_TA = routing.weights_TK.gather(-1, routing.expert_ids_TA.long()).float()
     dim = -1 if routing.top_k > 1 else 0
     if dim == 0 and bool((factors_TA == 1).all()):
-        return  # normalised over one expert: it says nothing of the weights
+        return  # normalised over one expert, it has no information on the weights
     found_TA = factors_TA / factors_TA.mean(dim=dim, keepdim=True)
     expected_TA = weights_TA / weights_TA.mean(dim=dim, keepdim=True)
     precision = min(routing.factors_TA.dtype, routing.matrix_KD.dtype, key=lambda d: d.itemsize)
