@@ -71,7 +71,7 @@ def hellinger_spread(routing_weights_NLK: ArrayLike) -> float:
 
     Notes
     -----
-    Ours: the mean over layers and over all pairs i < j of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
+    Ours: mean over layers and all pairs i < j of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
     The squared distance is chosen because its mean over all pairs is exact in one pass: it equals
     the variance of the square roots (divided by N - 1), with no pair ever formed.
 
