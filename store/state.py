@@ -86,7 +86,7 @@ def writing() -> Iterator[sqlite3.Connection]:
 def _connected() -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(path(), SECONDS_TO_WAIT, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")  # losing it costs hashing only
+            connection.execute("PRAGMA synchronous = NORMAL")  # safe but for a rare power loss
             yield connection
     except sqlite3.Error as error:
         raise ValueError(
