@@ -98,10 +98,7 @@ def effective_dimension(features_NF: ArrayLike, ridge: float) -> float:
     float
         In [0, min(N, F)]; larger means that the samples use more independent routes.
 
-    Raises
-    ------
-    ValueError
-        If ``ridge`` is not positive and finite, or the features are not a finite matrix.
+    Raises ValueError if ``ridge`` is not positive and finite, or the features are no finite matrix.
 
     Notes
     -----
@@ -146,10 +143,7 @@ def bound_terms(
     BoundTerms
         The terms with C1 = C2 = 1; the paper leaves the constants open.
 
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range or the shapes do not fit.
+    Raises ValueError if a parameter is out of range or the shapes do not fit.
 
     Notes
     -----

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from metrics.correlations import holm
 from metrics.detrended import detrended_test
 from metrics.resampling import matched_test, permutation_test
-from metrics.simulated import PairMaker, Series, counted, null_settings, sharing, unrelated_recipe
+from metrics.simulated import PairSampler, Series, counted, null_settings, sharing, unrelated_recipe
 
 PValue = Callable[[Series, Series, Series, int], float | None]
 """(x, y, steps, seed) -> p-value, or None where the test abstains."""
@@ -28,7 +28,7 @@ PValue = Callable[[Series, Series, Series, int], float | None]
 LEVEL = 0.05
 PROMISED_RATE = 0.07
 FEW = 199
-"""Permutations of a simulated test, to keep simulations quick."""
+"""Permutations of a simulated test, so that simulations are quick."""
 
 NANO_STEPS = (*range(0, 101, 25), *range(150, 1001, 50), *range(1100, 2001, 100), 2200, 2400)
 """The checkpoints of the nano study: uneven, 35 of them."""
@@ -49,7 +49,7 @@ GRIDS: dict[str, tuple[int, ...]] = {
     "nano": NANO_STEPS,
 }
 
-_POWER_SETTINGS: tuple[tuple[str, str, PairMaker], ...] = (
+_POWER_SETTINGS: tuple[tuple[str, str, PairSampler], ...] = (
     *(
         (
             "shared random walk" if walks else "shared noise",
@@ -215,11 +215,11 @@ def familywise(
     p-value near the level is taken from more resamples, 9,999.
     """
     rows = []
-    for grid, family, noise, make, rng in _streams(null_settings(), grids, families, seed, 2000):
+    for grid, family, noise, draw, rng in _streams(null_settings(), grids, families, seed, 2000):
         steps_T = np.array(GRIDS[grid], dtype=np.float64)
         tables = [
             [
-                _finer_p_value(*make(steps_T, rng), steps_T, table * num_tests + place)
+                _finer_p_value(*draw(steps_T, rng), steps_T, table * num_tests + place)
                 for place in range(num_tests)
             ]
             for table in range(num_tables)
@@ -286,17 +286,17 @@ def markdown_table(rows: Sequence[CalibrationRow]) -> str:
 
 
 def _streams(
-    settings: Iterable[tuple[str, str, PairMaker]],
+    settings: Iterable[tuple[str, str, PairSampler]],
     grids: Sequence[str],
     families: Sequence[str] | None,
     seed: int,
     offset: int,
-) -> Iterator[tuple[str, str, str, PairMaker, np.random.Generator]]:
-    """Grid, family, noise and maker of every setting that is wanted, each with its own stream."""
-    for grid, (number, (family, noise, make)) in product(grids, enumerate(settings)):
+) -> Iterator[tuple[str, str, str, PairSampler, np.random.Generator]]:
+    """Grid, family, noise and sampler of every setting that is wanted, each with its own stream."""
+    for grid, (number, (family, noise, draw)) in product(grids, enumerate(settings)):
         if families is None or family in families:
             rng = np.random.default_rng([seed, len(GRIDS[grid]), offset + number])
-            yield grid, family, noise, make, rng
+            yield grid, family, noise, draw, rng
 
 
 def _measure(
@@ -305,11 +305,11 @@ def _measure(
     grid: str,
     family: str,
     noise: str,
-    make: PairMaker,
+    draw: PairSampler,
     rng: np.random.Generator,
 ) -> CalibrationRow:
     steps_T = np.array(GRIDS[grid], dtype=np.float64)
-    pairs = [make(steps_T, rng) for _ in range(num_simulations)]
+    pairs = [draw(steps_T, rng) for _ in range(num_simulations)]
     p_values = [test(x_T, y_T, steps_T, index) for index, (x_T, y_T) in enumerate(pairs)]
     rejected = sum(p is not None and p <= LEVEL for p in p_values) / num_simulations
     abstains = p_values.count(None) / num_simulations

@@ -19,12 +19,14 @@ from metrics.bound import effective_dimension, gating_features
 from metrics.checks import check_routing_weights
 from metrics.controls import null_routing
 from metrics.pairs import draw_pairs, num_pairs_of
+from metrics.registry import measure_row
 from metrics.resampling import pearson
 
 NO_ANSWER = "not available, because samples have no single answer token"
 
-
 NO_VARIANCE = "not available, because routing, inputs or answers do not vary enough"
+
+NO_PLACES = "not available, because inputs differ in length, or are too few for their tokens"
 
 
 def candidate_rows(
@@ -54,61 +56,40 @@ def candidate_rows(
     """
     weights = np.asarray(routing_weights_NLK, dtype=np.float64)
     alike = likeness(weights, inputs, answers_N, max_pairs=max_pairs, seed=seed)
-    told = answers_N is not None
-    enough = told and len(weights) >= 4
+    known = answers_N is not None
+    no_answer = NO_VARIANCE if known else NO_ANSWER
+    aligned = known and len(weights) >= 4
     values: dict[str, tuple[float | None, str]] = {
         "likeness_input": (alike.with_input, NO_VARIANCE),
-        "likeness_answer": (alike.with_answer, NO_VARIANCE if told else NO_ANSWER),
-        "likeness_answer_given_input": (
-            alike.with_answer_given_input,
-            NO_VARIANCE if told else NO_ANSWER,
-        ),
+        "likeness_answer": (alike.with_answer, no_answer),
+        "likeness_answer_given_input": (alike.with_answer_given_input, no_answer),
         "kernel_alignment": (
-            kernel_alignment(weights, np.asarray(answers_N)) if enough else None,
-            NO_VARIANCE if told else NO_ANSWER,
+            kernel_alignment(weights, np.asarray(answers_N)) if aligned else None,
+            no_answer,
         ),
         "answer_variance_share": (
-            answer_variance_share(weights, np.asarray(answers_N)) if told else None,
-            NO_VARIANCE if told else NO_ANSWER,
+            answer_variance_share(weights, np.asarray(answers_N)) if known else None,
+            no_answer,
         ),
-        "linear_input_share": (
-            linear_input_share(weights, inputs),
-            "not available, because inputs differ in length, or are too few for their tokens",
-        ),
+        "linear_input_share": (linear_input_share(weights, inputs), NO_PLACES),
         "dimension_over_null": (dimension_over_null(weights, ridge=ridge, seed=seed), NO_VARIANCE),
     }
     return [
-        {
-            "domain": domain,
-            "layer": None,
-            "measure": measure,
-            "value": value,
-            "baseline": None,
-            "baseline_kind": None,
-            "num_tokens": len(weights),
-            "note": why_not if value is None else None,
-        }
-        for measure, (value, why_not) in values.items()
+        measure_row(domain, measure, value, len(weights), note=why if value is None else None)
+        for measure, (value, why) in values.items()
     ]
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """Rank correlations over pairs of samples, -1 to 1; None where a side does not vary.
-
-    Attributes
-    ----------
-    with_input
-        Routing distance with the distance of the inputs.
-    with_answer
-        Routing distance with having different answers.
-    with_answer_given_input
-        The same with the rank of the input distance taken out of both.
-    """
+    """Rank correlations over pairs of samples, -1 to 1; None where a side does not vary."""
 
     with_input: float | None
+    """Routing distance with the distance of the inputs."""
     with_answer: float | None
+    """Routing distance with having different answers."""
     with_answer_given_input: float | None
+    """The same with the rank of the input distance taken out of both."""
 
 
 def likeness(
@@ -131,11 +112,6 @@ def likeness(
         None where samples have no single answer token.
     max_pairs, seed : int
         Pairs drawn where there are more.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many inputs and answers as samples.
 
     Notes
     -----
@@ -213,8 +189,8 @@ def kernel_alignment(routing_weights_NLK: ArrayLike, answers_N: ArrayLike) -> fl
             f"found {len(features_NF)} samples and {len(labels_N)} answers, expected as many of "
             "each and at least 4"
         )
-    # Centring and scaling change no alignment; they keep large common parts from cancelling in the
-    # sums, and small differences between samples from being taken for none.
+    # Centring and scaling change no alignment; without them large common parts would cancel in the
+    # sums, and small differences between samples would count as none.
     features_NF = features_NF - features_NF.mean(axis=0)
     total = float((features_NF**2).sum())
     if total <= 1e-15:
@@ -250,11 +226,6 @@ def answer_variance_share(routing_weights_NLK: ArrayLike, answers_N: ArrayLike) 
         About 0 (answers do not matter) to 1; slightly negative by chance. None where all samples
         are routed alike, or no answer occurs twice, or there is only one.
 
-    Raises
-    ------
-    ValueError
-        If there are not as many answers as samples.
-
     Notes
     -----
     1 - (within-answer variance per degree of freedom) / (total variance per degree of freedom),
@@ -281,14 +252,9 @@ def linear_input_share(
     Returns
     -------
     float or None
-        1 where routing is a sum of contributions of single tokens, about 0 where tokens one by one
-        say nothing; slightly negative by chance. None where inputs differ in length, samples are
+        1 where routing is a sum of contributions of single tokens, about 0 where single tokens do
+        not matter; slightly negative by chance. None where inputs differ in length, samples are
         too few for so many tokens, or all samples are routed alike.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many inputs as samples.
 
     Notes
     -----
@@ -333,6 +299,7 @@ def _flat(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
 
 
 def _check_as_many(name: str, given: Sequence[Any] | NDArray[Any], num_samples: int) -> None:
+    """Raise ValueError unless there are as many inputs, or answers, as samples."""
     if len(given) != num_samples:
         raise ValueError(
             f"found {num_samples} samples and {len(given)} {name}, expected as many of each"

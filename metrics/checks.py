@@ -15,23 +15,10 @@ SUM_TOLERANCE = 1e-3
 def check_routing_weights(routing_weights_NLK: ArrayLike) -> NDArray[np.float64]:
     """Return the routing weights as float64 after checking that they are routing weights.
 
-    Parameters
-    ----------
-    routing_weights_NLK : array [N, L, K], floating
-        Softmax over all K router logits, averaged over the sample's tokens
-        (arXiv 2506.21551, sec. 4.1).
-
-    Returns
-    -------
-    array [N, L, K], float64
-        The same values; widening to float64 is exact.
-
-    Raises
-    ------
-    ValueError
-        If the array is not floating, not three-dimensional, empty, not finite, negative
-        somewhere, or if a row's sum is further than ``SUM_TOLERANCE`` from 1. The message names
-        the first sample and layer at fault.
+    Routing weights [N, L, K] are the softmax over all K router logits, averaged over the sample's
+    tokens (arXiv 2506.21551, sec. 4.1). Raises ValueError, naming the first sample and layer, if
+    the array is not floating, not three-dimensional, empty, not finite, negative somewhere, or if a
+    row's sum is further than ``SUM_TOLERANCE`` from 1.
 
     Examples
     --------
@@ -86,10 +73,7 @@ def check_router_weights(
 ) -> NDArray[np.float64]:
     """Return the router weight matrices as float64 after checking them against the routing.
 
-    Raises
-    ------
-    ValueError
-        If the shape is not [num_layers, num_experts, D] or a value is not finite.
+    Raises ValueError if the shape is not [num_layers, num_experts, D] or a value is not finite.
     """
     weights_LKD = np.asarray(router_weights_LKD, dtype=np.float64)
     if weights_LKD.ndim != 3 or weights_LKD.shape[:2] != (num_layers, num_experts):
@@ -112,11 +96,8 @@ def check_steps(
 ) -> NDArray[np.int64]:
     """Return the optimizer steps of the checkpoints as int64 after checking them.
 
-    Raises
-    ------
-    ValueError
-        If there is not one step per checkpoint, if there are fewer than `min_checkpoints`, or if
-        the steps are not integers that are at least 0 and strictly increasing.
+    Raises ValueError unless there is one step per checkpoint, at least `min_checkpoints` of them,
+    and the steps are integers that are at least 0 and strictly increasing.
     """
     steps_T = np.asarray(steps_T)
     if steps_T.shape != (num_checkpoints,):
@@ -142,10 +123,7 @@ def check_steps(
 def check_losses(losses_NT: ArrayLike) -> NDArray[np.float64]:
     """Return per-sample losses [N, T] (nats per token) as float64 after checking them.
 
-    Raises
-    ------
-    ValueError
-        If the array is not two-dimensional, has no sample, or holds a value that is not finite.
+    Raises ValueError if the array is not two-dimensional, has no sample, or a value is not finite.
     """
     losses_NT = np.asarray(losses_NT, dtype=np.float64)
     if losses_NT.ndim != 2 or losses_NT.shape[0] == 0:

@@ -18,10 +18,10 @@ RATIO_GUARD = 1e-8
 """The constant that the paper adds to the largest cosine before dividing by it."""
 
 ILL_CONDITIONED_COSINE = 0.05
-"""Where the largest cosine is no larger than this, the ratio says nothing."""
+"""Where the largest cosine is no larger than this, the ratio means nothing."""
 
 MAX_ILL_CONDITIONED_SHARE = 0.1
-"""With a larger share of ill-conditioned samples, neither mean nor median of the ratio is told."""
+"""With a larger share of ill-conditioned samples, mean and median of the ratio are not reported."""
 
 ZERO_NORM = 1e-12
 """Embeddings shorter than this share of their router's norm are rounding, and count as zero."""
@@ -29,7 +29,7 @@ ZERO_NORM = 1e-12
 
 @dataclass(frozen=True)
 class ConsistencyScores:
-    """Roughness and consistency of each sample's pathway, and the cosines they are made of."""
+    """Roughness and consistency of each sample's pathway, and the cosines in them."""
 
     roughness_N: NDArray[np.float64]
     """The paper's printed C_i; at least 0 where well conditioned, lower = smoother."""
@@ -76,7 +76,7 @@ def pathway_consistency(
     Returns
     -------
     ConsistencyScores
-        Arrays [N]; the fields say range and direction.
+        Arrays [N]; the fields give range and direction.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def pathway_consistency(
 
     Notes
     -----
-    With c_l the cosine of the routing embeddings of layers l and l + 1 (arXiv 2506.21551,
-    sec. 4.2): roughness = 1 - mean_l(c_l) / (max_l(c_l) + 1e-8).
+    With c_l the cosine of the routing embeddings e_l(i) = sum_k g_l(i, k) W_l[k] of layers l and
+    l + 1 (arXiv 2506.21551, sec. 4.2): roughness = 1 - mean_l(c_l) / (max_l(c_l) + 1e-8).
 
     The ratio is unbounded and meaningless where the largest cosine is near zero or negative: such
     samples are marked, not repaired. With 2 layers the mean is the maximum and roughness is 0
-    whatever the routing; 3 layers are the fewest that can tell anything. Adding one vector to all
+    whatever the routing; 3 layers are the fewest that mean anything. Adding one vector to all
     rows of a router changes no routing, but it changes these cosines; the centred variant, ours,
     does not change.
 
@@ -135,20 +135,8 @@ def consecutive_cosines(
 ) -> NDArray[np.float64]:
     """Cosine of the routing embeddings of each layer and the next.
 
-    Parameters
-    ----------
-    routing_weights_NLK, router_weights_LKD, centred
-        As in `pathway_consistency`.
-
-    Returns
-    -------
-    array [N, L - 1], float64
-        In [-1, 1]; 0 where one of the two embeddings is the zero vector.
-
-    Raises
-    ------
-    ValueError
-        As `pathway_consistency`.
+    Array [N, L - 1], float64, in [-1, 1]; 0 where one of the two embeddings is the zero vector.
+    Parameters and errors as of `pathway_consistency`.
 
     Notes
     -----

@@ -24,7 +24,7 @@ def min_k_score(token_scores: ArrayLike, lowest_share: float) -> float:
     Returns
     -------
     float
-        Higher means more likely seen in training.
+        Higher means more likely trained on.
 
     Raises
     ------
@@ -52,24 +52,11 @@ def min_k_score(token_scores: ArrayLike, lowest_share: float) -> float:
 
 
 def contaminated(scores_M: Sequence[float], removed_share: float) -> NDArray[np.bool_]:
-    """Which documents to remove: the share with the highest scores, rounded to whole documents.
+    """Which documents to remove: the share with the highest scores, rounded to documents.
 
-    Parameters
-    ----------
-    scores_M : sequence of float
-        Min-K%++ scores of one benchmark's documents.
-    removed_share : float
-        In [0, 1); 0 removes none. At least one document always stays.
-
-    Returns
-    -------
-    array of shape (M,), bool
-        Equal scores are removed in the order of the documents.
-
-    Raises
-    ------
-    ValueError
-        If a score is not finite or the share is outside [0, 1).
+    `scores_M` are Min-K%++ scores of one benchmark's documents. At least one document always stays;
+    equal scores are removed in the order of the documents. Raises ValueError if a score is not
+    finite or the share is outside [0, 1).
 
     Examples
     --------

@@ -18,17 +18,15 @@ from scipy.stats import rankdata
 from metrics.checks import check_routing_weights
 from metrics.distances import mean_cross_distance, mean_pairwise_distance, pair_distances
 from metrics.pathways import Unit, pathways_in_unit, routing_entropy
+from metrics.registry import measure_row
 from metrics.resampling import pearson
 
 ENTROPY_THRESHOLD = 0.8
 """The paper's entropy control is at tau 0.8."""
 
-
 NUM_SHUFFLES = 199
 
-
 UNITS: tuple[Unit, ...] = ("character", "expert")
-
 
 NULL_MONITORS: dict[tuple[Unit, bool], str] = {
     ("character", False): "pathway_distance",
@@ -36,12 +34,10 @@ NULL_MONITORS: dict[tuple[Unit, bool], str] = {
     ("expert", False): "pathway_distance_expert",
 }
 
-
 NullKind = Literal["shuffled_samples", "load_preserving", "relabelled_experts"]
 
-
 DISTANCE_NULLS: tuple[NullKind, ...] = ("load_preserving", "relabelled_experts")
-"""Nulls that a mean over pairs of samples can tell from the real routing."""
+"""Nulls whose mean over pairs of samples differs from that of the real routing."""
 
 
 def variant_rows(
@@ -123,39 +119,23 @@ def entropy_row(
 ) -> dict[str, Any]:
     """Row of the table `entropy_control` (App. E.5), at the paper's threshold."""
     found = entropy_control(routing_weights_NLK, ENTROPY_THRESHOLD, max_pairs=max_pairs, seed=seed)
-    return {
-        "domain": domain,
-        "threshold": ENTROPY_THRESHOLD,
-        "pearson": found.pearson,
-        "spearman": found.spearman,
-        "p": found.p,
-        "num_pairs": found.num_pairs,
-        "note": found.note,
-    }
+    return {"domain": domain, "threshold": ENTROPY_THRESHOLD, **vars(found)}
 
 
 @dataclass(frozen=True)
 class EntropyControl:
-    """Correlation over pairs between mean routing entropy and pathway distance.
-
-    Attributes
-    ----------
-    pearson, spearman
-        -1 to 1; None where all distances or entropies are equal. The square of Pearson is the share
-        of the distances' variance that goes with entropy.
-    p
-        Share of shuffles of the entropies over samples with at least this |Pearson|.
-    num_pairs
-        Pairs of samples; they share samples, so they are no independent points.
-    note
-        Why there is no number, or None.
-    """
+    """Correlation over pairs between mean routing entropy and pathway distance."""
 
     pearson: float | None
     spearman: float | None
+    """-1 to 1; None where all distances or entropies are equal. The square of Pearson is the share
+    of the distances' variance that goes with entropy."""
     p: float | None
+    """Share of shuffles of the entropies over samples with at least this |Pearson|."""
     num_pairs: int
+    """Pairs of samples; they share samples, so they are no independent points."""
     note: str | None = None
+    """Why there is no number, or None."""
 
 
 def entropy_control(
@@ -163,19 +143,6 @@ def entropy_control(
 ) -> EntropyControl:
     """Correlate the mean routing entropy of two samples with the distance of their pathways.
 
-    Parameters
-    ----------
-    routing_weights_NLK : array of shape (N, L, K)
-        Routing weights of at least two samples.
-    threshold : float
-        Pathway threshold tau; the paper's control uses 0.8.
-    max_pairs : int
-        Pairs drawn where there are more.
-    seed : int
-        Seed of the pairs and of the shuffles.
-
-    Notes
-    -----
     Entropy of the full weight vector per layer, averaged over layers; pair entropy is the mean of
     the two. The paper reports r = 0.24 over 141,530 pairs. Pairs that share a sample depend on
     each other, so the p-value shuffles samples, not pairs (Mantel 1967).
@@ -251,17 +218,11 @@ def null_rows(
         "distance_over_chance": (own, means["relabelled_experts", "expert", False]),
         "distance_per_entropy": (own, entropy),
     }
+    note = "not available, because what it is divided by is 0"
     measures = [
-        {
-            "domain": domain,
-            "layer": None,
-            "measure": measure,
-            "value": above / below if below > 1e-9 else None,
-            "baseline": None,
-            "baseline_kind": None,
-            "num_tokens": len(weights),
-            "note": None if below > 1e-9 else "not available, because what it is divided by is 0",
-        }
+        measure_row(domain, measure, above / below, len(weights))
+        if below > 1e-9
+        else measure_row(domain, measure, None, len(weights), note=note)
         for measure, (above, below) in ratios.items()
     ]
     return rows, measures
@@ -278,7 +239,7 @@ def null_routing(routing_weights_NLK: ArrayLike, kind: NullKind, seed: int) -> N
         `shuffled_samples`: in each layer the samples' rows are dealt out anew, so that every layer
         stays as it is and what binds a sample's layers goes. The mean of a sum over layers, and
         so about that of a pathway distance, cannot change under it.
-        `load_preserving`: in each layer every sample keeps its weights by rank, and so its
+        `load_preserving`: in each layer every sample has its own weights by rank, and so its
         pathway's length, and draws the expert at each rank as often as the layer's samples have
         it there, among those not drawn yet: load stays nearly, who shares experts is chance.
         `relabelled_experts`: the same with all experts equally likely, so that only sharpness
@@ -325,8 +286,10 @@ def _drawn_by_rank(
     taken_NLK = np.zeros(weights_NLK.shape, dtype=bool)
     at_layer = num_experts * np.arange(num_layers)
     for rank in range(num_experts):
-        seen = np.bincount((ranked_NLK[..., rank] + at_layer).ravel(), minlength=taken_NLK[0].size)
-        logs_LK = np.log(np.maximum(seen.reshape(num_layers, num_experts), 1e-300))
+        counts = np.bincount(
+            (ranked_NLK[..., rank] + at_layer).ravel(), minlength=taken_NLK[0].size
+        )
+        logs_LK = np.log(np.maximum(counts.reshape(num_layers, num_experts), 1e-300))
         # The largest of log share + Gumbel noise is a draw in proportion to the shares.
         noisy_NLK = np.where(taken_NLK, -np.inf, logs_LK + rng.gumbel(size=weights_NLK.shape))
         drawn_NL1 = noisy_NLK.argmax(axis=-1)[..., np.newaxis]

@@ -1,6 +1,6 @@
 """Correlations between a monitor and accuracy across the checkpoints of one training run.
 
-With few checkpoints and trends in both, a bare r says little: each comes with an exact or
+With few checkpoints and trends in both, a bare r means little: each comes with an exact or
 simulated permutation p-value, a bootstrap interval, a partial correlation given the step, and
 the detrended test on which a verdict may rest (docs/statistics.md).
 
@@ -49,7 +49,7 @@ class CorrelationResult:
     difference_lag: int | None = None
     difference_p: float | None = None
     difference_smallest_p: float | None = None
-    """The verdict test, see ``metrics.detrended.DetrendedTest``."""
+    """The verdict test, ``metrics.detrended.DetrendedTest``."""
     note: str = ""
     """Why there is no correlation, or which part is missing; else empty."""
     difference_note: str = ""
@@ -88,10 +88,7 @@ def correlate(
     CorrelationResult
         Numbers that cannot be computed are None, with a note that gives the reason; never NaN.
 
-    Raises
-    ------
-    ValueError
-        If lengths differ or steps do not increase.
+    Raises ValueError if lengths differ or steps do not increase.
 
     Examples
     --------
@@ -145,13 +142,10 @@ def correlate(
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust p-values for the number of tests (Holm 1979); None stays None and does not count.
 
-    Rejecting where the adjusted value is at most a level keeps the chance of any false rejection
-    below it, whatever the dependence between the tests.
+    Rejecting where the adjusted value is at most a level limits the chance of any false rejection
+    to it, whatever the dependence between the tests.
 
-    Raises
-    ------
-    ValueError
-        If a p-value is outside [0, 1].
+    Raises ValueError if a p-value is outside [0, 1].
 
     Examples
     --------

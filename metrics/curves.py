@@ -14,32 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 
 ACCURACY = "accuracy"
 
-
 MIN_CHECKPOINTS = 4
-"""Fewer points never make a correlation; the onset of a rise leaves at least so many."""
-
+"""Fewer points have no correlation and no trend; the onset of a rise leaves at least so many."""
 
 RISE = 0.10
 """Accuracy counts as risen when it ends this far above its start and above every control."""
 
-
 Abscissa = Literal["index", "log_step"]
-
 
 ABSCISSAS: tuple[Abscissa, ...] = ("index", "log_step")
 
-
 WINDOW = 12
-"""Differences before a checkpoint that say what is usual."""
-
+"""Differences before a checkpoint from which its usual difference is estimated."""
 
 MIN_DIFFERENCES = 8
 """With fewer of them nothing is called an outlier."""
 
-
 MAD_MULTIPLE = 8.0
 """How many robust standard deviations a jump must be away from the usual difference."""
-
 
 GAUSSIAN = 1.4826
 """Median absolute deviation to standard deviation, for normal noise."""
@@ -111,10 +103,7 @@ def accuracy_onset(accuracy_T: ArrayLike, baseline: float | None = None) -> int:
         is higher, but early enough that at least 4 checkpoints remain, this one included. 0 with 4
         checkpoints or fewer, and for a constant series.
 
-    Raises
-    ------
-    ValueError
-        If the array is empty, not one-dimensional, or holds a value that is not finite.
+    Raises ValueError if the array is empty, not one-dimensional, or a value is not finite.
 
     Notes
     -----
@@ -162,10 +151,7 @@ def moving_average(values_T: ArrayLike, window: int = 3) -> NDArray[np.float64]:
     The paper's moving-average training loss (arXiv 2506.21551, Table 1) names no window; 3 is
     ours.
 
-    Raises
-    ------
-    ValueError
-        If ``window`` is below 1.
+    Raises ValueError if ``window`` is below 1.
 
     Examples
     --------
@@ -181,7 +167,7 @@ def moving_average(values_T: ArrayLike, window: int = 3) -> NDArray[np.float64]:
 
 
 def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
-    """Add the moving-average training loss to tidy curves (columns as in :func:`judge`)."""
+    """Add the moving-average training loss to tidy curves."""
     losses = curves[curves["monitor"] == "training_loss"].sort_values("step")
     averaged = [
         group.assign(
@@ -196,7 +182,7 @@ def with_moving_average(curves: pd.DataFrame, window: int) -> pd.DataFrame:
 def trend_rows(curves: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of the table `trend_fits`: a parabola for every curve, over index and log(1 + step).
 
-    `curves` has the columns series, domain, step, monitor, value; missing values are left out.
+    As the paper's figures draw them (arXiv 2506.21551, sec. 4); missing values are left out.
     """
     rows = []
     known = curves.dropna(subset=["value"])
@@ -271,10 +257,9 @@ def outliers(
     Parameters
     ----------
     values_T : array of shape (T,)
-        One curve of a training run, such as the mean training loss (nats per token) or the pathway
-        distance (characters) of a domain, in order of step.
+        One curve of a training run in order of step, such as the mean training loss.
     window : int
-        Differences before a checkpoint that say what is usual.
+        Differences before a checkpoint from which its usual difference is estimated.
     min_differences : int
         Nothing is called before so many.
     mad_multiple : float
@@ -283,25 +268,21 @@ def outliers(
     Returns
     -------
     array of bool, shape (T,)
-        A value depends on the checkpoints up to it alone. The way back after an outlier is none,
-        and of a change of level that stays only the first checkpoint is one.
+        A value depends on the checkpoints up to it alone, so that no later checkpoint changes it.
+        The way back after an outlier is none, and of a change of level that stays only the first
+        checkpoint is one.
 
     Notes
     -----
     With first differences d_t = x_t - x_{t-1}, which take the trend out, checkpoint t is an outlier
-    where |d_t - m| > c * 1.4826 * median|d - m|, m the median of the differences before (Hampel
-    1974; Davies and Gather 1993). Where the checkpoint before was called an outlier, the difference
-    to the one before that must be out too. Where more than half of the differences before are equal
-    their spread is 0 and nothing is called.
+    where |d_t - m| > c * 1.4826 * median|d - m|, m the median of the differences before (Hampel,
+    JASA 69, 383, 1974; Davies and Gather 1993). Where the checkpoint before was called an outlier,
+    the difference to the one before that must be out too. Where more than half of the differences
+    before are equal their spread is 0 and nothing is called.
 
-    False alarms, simulated with 20,000 normal curves of 35 checkpoints (tests/metrics/
-    test_outliers.py does it again): with independent differences 0.10 % of the checkpoints, with a
-    trend and independent noise 0.07 %. The median of so few is a rough yardstick: with the usual
-    multiple of 3 it would be 4.2 % and 3.2 %.
-
-    References
-    ----------
-    Hampel, F. R. (1974). The influence curve and its role in robust estimation. JASA 69, 383-393.
+    False alarms, simulated with 20,000 normal curves of 35 checkpoints: with independent
+    differences 0.10 % of the checkpoints, with a trend and independent noise 0.07 %. The median of
+    so few is rough: with the usual multiple of 3 it would be 4.2 % and 3.2 %.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from scipy.stats import norm, rankdata
 from metrics.lags import lag_test, lagged
 
 MIN_CHECKPOINTS = 8
-"""Fewer leave too few differences to tell a shared trend from shared movement."""
+"""Fewer leave too few differences to separate a shared trend from shared movement."""
 
 SECOND_ORDER_FROM = 12
 """From this many checkpoints on second differences are used, below it first differences."""
@@ -29,34 +29,24 @@ MAX_TREND_ERRORS = 1.6
 
 @dataclass(frozen=True)
 class DetrendedTest:
-    """Result of ``detrended_test``.
-
-    Attributes
-    ----------
-    statistic_pearson, statistic_spearman : float or None
-        Correlation of the detrended differences at `lag` (at 0 where that is None), of their
-        values and of their ranks, in [-1, 1]; None where it cannot be had. The p-value belongs to
-        the largest over all lags, of ranks.
-    lag : int or None
-        Where the two agree best, from -2 to 2 checkpoints; positive where the first series, the
-        monitor, leads. None when the test abstains, and where no lag stands out: p is 1 then.
-    p_value : float or None
-        Two-sided, over all lags, in (0, 1]; None when the test abstains, never a rejection.
-    smallest_p : float or None
-        The smallest p-value reachable with this many differences and permutations.
-    num_differences : int
-        How many differences enter the test.
-    note : str
-        Empty, or why there is no p-value.
-    """
+    """Result of ``detrended_test``."""
 
     statistic_pearson: float | None
     statistic_spearman: float | None
+    """Correlation of the detrended differences at `lag` (at 0 where that is None), of their values
+    and of their ranks, in [-1, 1]; None where it cannot be computed. The p-value belongs to the
+    largest over all lags, of ranks."""
     lag: int | None
+    """Where the two agree best, from -2 to 2 checkpoints; positive where the first series, the
+    monitor, leads. None when the test abstains, and where no lag stands out: p is 1 then."""
     p_value: float | None
+    """Two-sided, over all lags, in (0, 1]; None when the test abstains, never a rejection."""
     smallest_p: float | None
+    """The smallest p-value reachable with this many differences and permutations."""
     num_differences: int
+    """How many differences enter the test."""
     note: str
+    """Empty, or why there is no p-value."""
 
     @property
     def signed_z(self) -> float:
@@ -94,19 +84,16 @@ def detrended_test(
     Returns
     -------
     DetrendedTest
-        The statistics and the p-value, or a note that says why the test abstains.
+        The statistics and the p-value, or a note that gives the reason why the test abstains.
 
-    Raises
-    ------
-    ValueError
-        If the lengths differ or the steps do not increase.
+    Raises ValueError if the lengths differ or the steps do not increase.
 
     Notes
     -----
     1. Second differences of each series, divided by their size as it grows or shrinks
        exponentially with the index (below 12 checkpoints plain first differences), replaced by
        their ranks, from which a quadratic in the index is regressed out.
-    2. Correlations at the lags -2 to 2, held against sign flips of one series (below 12
+    2. Correlations at the lags -2 to 2, compared with sign flips of one series (below 12
        checkpoints against its orders) in one test, ``metrics.lags.lag_test``. Differencing makes
        neighbours dependent, which inflates the variance of a correlation (Bartlett 1935) and
        leaves an echo of the other sign one lag off; both are allowed for there.
@@ -114,19 +101,13 @@ def detrended_test(
        noise around a trend, -1/2 for a random walk, and positive for a smooth curve. With R of
        them, either series above -1/2 + 1.6 / sqrt(R) means that trend is left over: no p-value.
 
-    The paper (arXiv 2506.21551, sec. 4.3) reports plain correlations; this test is ours.
-
-    References
-    ----------
-    .. [1] Bartlett, "Some aspects of the time-correlation problem in regard to tests of
-       significance", J. R. Stat. Soc. 98 (1935).
-    .. [2] Granger and Newbold, "Spurious regressions in econometrics", J. Econometrics 2 (1974).
+    The paper (arXiv 2506.21551, sec. 4.3) reports plain correlations; this test is ours. Bartlett:
+    J. R. Stat. Soc. 98 (1935); trends: Granger and Newbold, J. Econometrics 2 (1974).
 
     Examples
     --------
     Two independent saturating curves correlate at 0.99; the test does not fall for it.
 
-    >>> import numpy as np
     >>> steps = np.arange(0, 2000, 100)
     >>> x, y = 1 - np.exp(-steps / 600), 1 - np.exp(-steps / 800)
     >>> detrended_test(x, y, steps, seed=0).note
@@ -242,6 +223,6 @@ def _quadratic_basis(num_values: int) -> NDArray[np.float64]:
 
 
 def _cosine(x_R: NDArray[np.float64], y_R: NDArray[np.float64]) -> float:
-    """Correlation of residuals, whose mean is 0 over the whole series; 0 where one is all zero."""
+    """Correlation of parts of residuals with mean 0 in all; 0 where one is all zero."""
     size = float(np.sqrt((x_R @ x_R) * (y_R @ y_R)))
     return float(np.clip(float(x_R @ y_R) / size, -1.0, 1.0)) if size else 0.0

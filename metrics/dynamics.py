@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrics.checks import check_steps
+from metrics.registry import measure_row
 
 UNEVEN = 1.25
 """Checkpoints count as unevenly spaced where the largest gap is more than so many smallest ones."""
@@ -22,28 +23,21 @@ UNEVEN = 1.25
 class Dynamics:
     """How the norm of one kind of parameters changes over a series.
 
-    Attributes
-    ----------
-    mean_change
-        Mean over neighbouring checkpoints of |change of the norm|, over the mean norm; 0 or more.
-    convergence_speed
-        Mean normalised change in the first half less that in the second; above 0 where it settles.
-    stability
-        1 / standard deviation of the normalised changes; larger is steadier.
-    mean_change_per_log_step, convergence_speed_per_log_step, stability_per_log_step
-        The same with each change divided by the difference of log(1 + step): for unevenly spaced
-        checkpoints. Ours.
-    note
-        Why a number is missing or means little, or None.
+    Those per log step have each change divided by the difference of log(1 + step), for unevenly
+    spaced checkpoints; they are ours.
     """
 
     mean_change: float | None = None
     mean_change_per_log_step: float | None = None
+    """Mean over neighbouring checkpoints of |change of the norm|, over the mean norm; 0 or more."""
     convergence_speed: float | None = None
     convergence_speed_per_log_step: float | None = None
+    """Mean change of the first half less that of the second; above 0 where it settles."""
     stability: float | None = None
     stability_per_log_step: float | None = None
+    """1 / standard deviation of the normalised changes; larger is steadier."""
     note: str | None = None
+    """Why a number is missing or means little, or None."""
 
 
 def router_dynamics(norms_T: ArrayLike, steps_T: ArrayLike) -> Dynamics:
@@ -56,10 +50,7 @@ def router_dynamics(norms_T: ArrayLike, steps_T: ArrayLike) -> Dynamics:
     steps_T : array of shape (T,)
         Optimizer steps, strictly rising.
 
-    Raises
-    ------
-    ValueError
-        If lengths differ, steps do not rise, or a norm is negative or not finite.
+    Raises ValueError if lengths differ, steps do not rise, or a norm is negative or not finite.
 
     Notes
     -----
@@ -129,10 +120,7 @@ def choice_overlap(
     one_TLA, other_TLA : arrays of shape (T, L, A)
         Chosen experts of the same tokens at two checkpoints, in any order within a token.
 
-    Raises
-    ------
-    ValueError
-        If the shapes differ: the checkpoints saw other tokens or have other layers.
+    Raises ValueError if the shapes differ: other tokens, or other layers.
 
     Notes
     -----
@@ -174,46 +162,32 @@ def saturation_rows(
 ) -> list[dict[str, Any]]:
     """Rows of `routing_measures` with their step: saturation by layer and mean, and its speed.
 
-    Parameters
-    ----------
-    domain
-        Name of the domain.
-    steps
-        Optimizer steps of the checkpoints, rising.
-    chosen
-        Chosen experts [T, L, A] of the same tokens at each checkpoint.
-    num_experts
-        K.
+    `chosen` holds the chosen experts [T, L, A] of the same tokens at each of the rising `steps`.
     """
     num_tokens, _, top_k = chosen[0].shape
-    rows: list[dict[str, Any]] = []
-
-    def add(
-        step: int, layer: int | None, measure: str, value: float, baseline: float | None
-    ) -> None:
-        rows.append(
-            {
-                "step": step,
-                "domain": domain,
-                "layer": layer,
-                "measure": measure,
-                "value": value,
-                "baseline": baseline,
-                "baseline_kind": None if baseline is None else "experts chosen at random",
-                "num_tokens": num_tokens,
-                "note": None,
-            }
-        )
-
+    rows = []
     for at, step in enumerate(steps):
         for measure, width in (("saturation_top_k", top_k), ("saturation_top_1", 1)):
             overlap_L = choice_overlap(chosen[at][..., :width], chosen[-1][..., :width])
-            add(step, None, measure, float(overlap_L.mean()), width / num_experts)
-            for layer, value in enumerate(overlap_L):
-                add(step, layer, measure, float(value), width / num_experts)
+            places: list[tuple[int | None, float]] = [
+                (None, overlap_L.mean()),
+                *enumerate(overlap_L),
+            ]
+            rows += [
+                {"step": step}
+                | measure_row(
+                    domain,
+                    measure,
+                    float(value),
+                    num_tokens,
+                    baseline=width / num_experts,
+                    kind="experts chosen at random",
+                    layer=layer,
+                )
+                for layer, value in places
+            ]
         if at > 0:
             overlap = float(choice_overlap(chosen[at - 1], chosen[at]).mean())
-            add(
-                step, None, "saturation_speed", saturation_speed(overlap, step, steps[at - 1]), None
-            )
+            speed = saturation_speed(overlap, step, steps[at - 1])
+            rows.append({"step": step} | measure_row(domain, "saturation_speed", speed, num_tokens))
     return rows

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.controls import null_routing
+from metrics.registry import measure_row
 from metrics.sample_routing import WINDOWS, path_entropy, signature_separation
 from metrics.token_routing import (
     PERCENTILES,
@@ -218,8 +219,9 @@ def _route_rows(domain: str, weights_NLK: NDArray[np.floating], seed: int) -> li
         if window == 1:
             null = None  # a shuffle inside the layer leaves a single layer as it is
         note = None if fits else f"not available, because there are fewer than {window} layers"
+        name = f"path_entropy_{window}"
         rows.append(
-            _row(domain, f"path_entropy_{window}", own, null, SHUFFLED, num_samples, note=note)
+            measure_row(domain, name, own, num_samples, baseline=null, kind=SHUFFLED, note=note)
         )
     return rows
 
@@ -229,16 +231,20 @@ def _signature_rows(samples: dict[str, NDArray[np.floating]], seed: int) -> list
     num = len(labels)
     if len(samples) < 2 or min(map(len, samples.values())) < 2:
         note = "not available, because it compares two domains of at least two samples"
-        return [_row("all", name, None, None, None, num, note=note) for name in SIGNATURE]
+        return [measure_row("all", name, None, num, note=note) for name in SIGNATURE]
     pooled = np.concatenate(list(samples.values()))
     found = signature_separation(pooled, labels, num_shuffles=NUM_SHUFFLES, seed=seed)
     null = null_routing(pooled, "load_preserving", seed)
     same_load = signature_separation(null, labels, num_shuffles=1, seed=seed)
     note = f"p = {found.p:.2g} against {NUM_SHUFFLES} shuffles of the domains"
+    values = (
+        (found.within, found.between, "between domains", None),
+        (found.separation, found.null_mean, PERMUTED, note),
+        (same_load.separation, 0.0, "no domains", None),
+    )
     return [
-        _row("all", SIGNATURE[0], found.within, found.between, "between domains", num),
-        _row("all", SIGNATURE[1], found.separation, found.null_mean, PERMUTED, num, note=note),
-        _row("all", SIGNATURE[2], same_load.separation, 0.0, "no domains", num),
+        measure_row("all", name, value, num, baseline=baseline, kind=kind, note=note)
+        for name, (value, baseline, kind, note) in zip(SIGNATURE, values, strict=True)
     ]
 
 
@@ -279,7 +285,7 @@ def _rows(domain: str, found: Found, num_tokens: int) -> list[dict[str, Any]]:
     measure, values_L, baseline_L, kind = found
     note = f"not available, because {REASONS.get(measure.split('_')[0], 'it is undefined here')}"
     if values_L is None:
-        return [_row(domain, measure, None, None, None, num_tokens, note=note)]
+        return [measure_row(domain, measure, None, num_tokens, note=note)]
     values_L = np.asarray(values_L, dtype=np.float64)
     baselines_L = np.broadcast_to(np.nan if baseline_L is None else baseline_L, values_L.shape)
     places: list[int | None] = [None, *range(len(values_L))]
@@ -289,31 +295,9 @@ def _rows(domain: str, found: Found, num_tokens: int) -> list[dict[str, Any]]:
             _real(of_L.mean() if layer is None else of_L[layer]) for of_L in (values_L, baselines_L)
         )
         why = note if value is None else None
-        rows.append(_row(domain, measure, value, baseline, kind, num_tokens, layer=layer, note=why))
+        row = measure_row(domain, measure, value, num_tokens, baseline=baseline, kind=kind)
+        rows.append(row | {"layer": layer, "note": why})
     return rows
-
-
-def _row(
-    domain: str,
-    measure: str,
-    value: float | None,
-    baseline: float | None,
-    kind: str | None,
-    num_tokens: int,
-    *,
-    layer: int | None = None,
-    note: str | None = None,
-) -> dict[str, Any]:
-    return {
-        "domain": domain,
-        "layer": layer,
-        "measure": measure,
-        "value": value,
-        "baseline": baseline,
-        "baseline_kind": kind if baseline is not None else None,
-        "num_tokens": num_tokens,
-        "note": note,
-    }
 
 
 def _real(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from metrics.distances import mean_pairwise_distance
 from metrics.pathways import pathways_in_unit
 from metrics.resampling import bootstrap_interval, pearson, permutation_test
 
-ASKED = (
+PAIRS = (
     ("path_distance_normalized", "effective_dimension"),
     ("path_distance_normalized", "effective_dimension_normalized"),
     ("path_distance_normalized", "effective_dimension_gating"),
@@ -55,9 +55,9 @@ def router_rows(
 
     Path distance is the mean edit distance of the samples' pathways through the one layer, one
     symbol per expert, each divided by the longer pathway: 0 to 1. The effective dimension is taken
-    twice: `effective_dimension` divides every kernel by `kernel_scale`, so that kernels keep their
+    twice: `effective_dimension` divides every kernel by `kernel_scale`, so that kernels have their
     relative sizes; `effective_dimension_normalized` sets each kernel's own mean diagonal to 1. The
-    paper does not say which it uses.
+    paper does not state which it uses.
     """
     rows = []
     sizes_R = kernel_sizes(tangent_kernel_RSS)
@@ -86,14 +86,14 @@ def router_rows(
 
 
 def correlation_rows(rows: list[dict[str, Any]], *, seed: int) -> list[dict[str, Any]]:
-    """Rows of the table `frozen_router_correlations`: each variant, each pair that is asked about.
+    """Rows of the table `frozen_router_correlations`: each variant, each of `PAIRS`.
 
-    Routers are drawn independently, so here a plain permutation test is honest.
+    Routers are drawn independently, so here a plain permutation test is valid.
     """
     found = []
     for variant in dict.fromkeys(row["variant"] for row in rows):
         of_variant = [row for row in rows if row["variant"] == variant]
-        for x, y in ASKED:
+        for x, y in PAIRS:
             x_R, y_R = (np.array([row[name] for row in of_variant]) for name in (x, y))
             varies = np.ptp(x_R) > 1e-12 and np.ptp(y_R) > 1e-12
             interval = bootstrap_interval(x_R, y_R, seed=seed) if varies else None

@@ -17,7 +17,6 @@ from metrics.checks import check_losses, check_steps
 NEVER = -1
 """Stands for the step of a sample that gets there at no checkpoint of the series."""
 
-
 DEFAULT_DELTA = 0.05
 """Largest accepted distance from the final loss, nats per token (the paper's delta)."""
 
@@ -56,10 +55,8 @@ def memorization_steps(
     array [N], int64
         Entries of `steps_T`, or `NEVER` (-1).
 
-    Raises
-    ------
-    ValueError
-        If losses are not finite or malformed, the steps do not fit, or a bound is negative.
+    Raises ValueError if losses are not finite or malformed, the steps do not fit, or a bound is
+    negative.
 
     Notes
     -----
@@ -110,10 +107,7 @@ def choose_epsilon(
         The first epsilon whose share is in range; otherwise the one whose share is nearest to
         the range (the smaller of two as near), as the note then states.
 
-    Raises
-    ------
-    ValueError
-        As `memorization_steps`, or for a range, an increment or an end out of bounds.
+    Raises ValueError as `memorization_steps`, or for a range, an increment or an end out of bounds.
 
     Notes
     -----
@@ -258,11 +252,8 @@ def generalization_steps(
     array [N], int64
         Entries of `steps_T`, or `NEVER` (-1).
 
-    Raises
-    ------
-    ValueError
-        If the correctness is not a non-empty [N, T] array of truth values, if the steps do not
-        fit, or if a bound is out of range.
+    Raises ValueError if the correctness is not a non-empty [N, T] array of truth values, if the
+    steps do not fit, or if a bound is out of range.
 
     Notes
     -----

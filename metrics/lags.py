@@ -1,7 +1,7 @@
 """Do two detrended series agree, at the same checkpoint or a few apart? One test for all lags.
 
 Differences of a shared fluctuation correlate at -2/3 one checkpoint off, so a test that looks at
-no lag but zero finds the wrong sign where one series leads. Here the lags -2 to 2 are looked at
+no lag but zero finds the wrong sign where one series leads. Here the lags -2 to 2 are tested
 together, and the sign is that of the lag at which the series agree best. How the constants below
 were chosen, what they cost and how often the test is wrong: docs/statistics.md.
 
@@ -20,7 +20,7 @@ MAX_LAG = 2
 """The largest lag, in checkpoints, at which agreement counts."""
 
 GUARD_LAG = 3
-"""Lags up to this one are looked at too, because their echo has the wrong sign at MAX_LAG."""
+"""Lags up to this one are computed too, because their echo has the wrong sign at MAX_LAG."""
 
 LAG_WEIGHT = 0.8
 """What agreement at another lag weighs against agreement at lag 0 in the p-value."""
@@ -44,22 +44,15 @@ _CHOICE_WEIGHTS = np.where(_LAGS == 0, 1.0, ATTRIBUTION_WEIGHT)
 
 @dataclass(frozen=True)
 class LagTest:
-    """Result of ``lag_test``.
-
-    Attributes
-    ----------
-    lag : int or None
-        Best lag in checkpoints, positive where the first series leads; None where it lies beyond
-        MAX_LAG or a lag of the other sign is nearly as good. The p-value is 1 then.
-    p_value : float
-        Two-sided, over all lags, in (0, 1].
-    smallest_p : float
-        The smallest p-value that this many differences and resamples can reach.
-    """
+    """Result of ``lag_test``."""
 
     lag: int | None
+    """Best lag in checkpoints, positive where the first series leads; None where it lies beyond
+    MAX_LAG or a lag of the other sign is nearly as good. The p-value is 1 then."""
     p_value: float
+    """Two-sided, over all lags, in (0, 1]."""
     smallest_p: float
+    """The smallest p-value that this many differences and resamples can reach."""
 
 
 def lag_test(

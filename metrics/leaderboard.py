@@ -2,9 +2,9 @@
 
 A monitor earns trust twice. It follows the accuracy of its own training where something
 generalizes, with one sign; and it changes otherwise than in the training's control, in which
-nothing can generalize. Both are asked of every (training, domain) in which accuracy rose. Domains
+nothing can generalize. Both are tested in every (training, domain) in which accuracy rose. Domains
 of one training share its checkpoints and are no independent evidence, so what counts is the
-training: what its domains say is averaged first.
+training: its domains are averaged first.
 
 Whether it follows is tested by reassigning the monitors of one recipe's trainings to each other's
 accuracy (:func:`metrics.resampling.matched_test`). Compared are signed z-values of the detrended
@@ -77,8 +77,8 @@ def leaderboard_rows(
     the single cases that have a control, in the same direction in all of them; and (c) that
     direction agrees with the sign of (a). Reassigning J trainings of one recipe reaches no p below
     1 / J!, flipping J trainings none below 2^(1 - J), so (b) needs six of them for one measure,
-    eleven for forty-four. A direction claimed by the measure's source is not asked for here, it is
-    shown beside.
+    eleven for forty-four. A direction claimed by the measure's source is not required, it is shown
+    beside.
     """
     risen = risen_cases(curves, controls)
     wide = _side_by_side(curves)
@@ -193,7 +193,7 @@ def _agreement(monitor: pd.Series, accuracy: pd.Series) -> float:
 
 
 def _follows(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the single tests say; z adds them up over trainings (Stouffer), for the eye."""
+    """What the single tests find; z adds them up over trainings (Stouffer), for the eye."""
     by_series: dict[str, list[float]] = {}
     tested = [
         row
@@ -257,7 +257,7 @@ def _groups(known: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _over_trainings(known: list[dict[str, Any]]) -> float | None:
-    """Two-sided p-value of the mean difference from the control, by flipping whole trainings.
+    """Two-sided p-value of the mean difference from the control, by flipping trainings.
 
     Differences are scaled by their root mean square in the domain, so that no domain decides alone.
     Exact where each training has one control of its own; those that share one are flipped together,

@@ -1,6 +1,6 @@
 """Everything that is measured on the routing of one set of samples, as tidy rows.
 
-This module only composes: each measure is defined, cited and tested where it stands
+This module only composes: the measures are defined in other modules
 (:mod:`metrics.distances`, :mod:`metrics.consistency`, :mod:`metrics.bound`, ...).
 
 Shape suffixes: N samples, L MoE layers, K experts per layer, D hidden size.
@@ -74,7 +74,7 @@ def domain_rows(
     router_weights_LKD: NDArray[np.floating],
     settings: PairSettings,
 ) -> list[Row]:
-    """All measures of a domain: over the whole pathway, per layer and per pair of layers."""
+    """All measures of a domain: over complete pathways, per layer and per pair of layers."""
     return [
         *distance_rows(routing_weights_NLK, settings),
         *_consistency_rows(routing_weights_NLK, router_weights_LKD),
@@ -229,7 +229,7 @@ def _consistency_rows(
 def _smoothness(scores: ConsistencyScores, suffix: str) -> list[Row]:
     """Ratios are None where too many samples are ill-conditioned; the plain cosine always holds."""
     summary = summarize_consistency(scores)
-    told = summary.num_ill_conditioned <= MAX_ILL_CONDITIONED_SHARE * summary.num_samples
+    sound = summary.num_ill_conditioned <= MAX_ILL_CONDITIONED_SHARE * summary.num_samples
     note = (
         f"{summary.num_ill_conditioned} of {summary.num_samples} samples are ill-conditioned"
         if summary.num_ill_conditioned
@@ -248,7 +248,7 @@ def _smoothness(scores: ConsistencyScores, suffix: str) -> list[Row]:
     missing = f"not available, because {note}"
     return [
         Row("domain", metric + suffix, value, summary.num_samples, note=note)
-        if told
+        if sound
         else Row("domain", metric + suffix, None, summary.num_samples, note=missing)
         for metric, value in ratios.items()
     ] + [

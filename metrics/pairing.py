@@ -65,16 +65,8 @@ def pair_groups(
 ) -> list[Pair]:
     """One-to-one matching of groups with the largest total similarity (Hungarian algorithm).
 
-    Parameters
-    ----------
-    training, benchmark
-        Mean embeddings by step (:func:`group_means`).
-
-    Returns
-    -------
-    list of Pair
-        min(P, Q) pairs, in order of the training group; groups left over have no pair. Empty where
-        one side has no group.
+    From the mean embeddings by step (:func:`group_means`): min(P, Q) pairs, in order of the
+    training group; the other groups have no pair. Empty where one side has no group.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Power of the verdict test for the study at hand: would it see a perfect monitor?
+"""Power of the verdict test for the study at hand: would it find a perfect monitor?
 
 The tables of docs/statistics.md are for curves that nobody measured. What a study can show depends
 on its own checkpoints, documents and wobble, so the power printed with it is simulated from these.
@@ -27,29 +27,20 @@ TREND_DEGREE = 4
 
 @dataclass(frozen=True)
 class Power:
-    """How often a perfect monitor would be seen.
-
-    Attributes
-    ----------
-    num_checkpoints : int
-        Checkpoints from the onset on.
-    wobble : float or None
-        Standard deviation of the true accuracy around its trend, counting noise taken off, in
-        accuracy units; None with too few checkpoints to tell.
-    counting_noise : float or None
-        Standard deviation that single documents add at each checkpoint, in accuracy units.
-    power : float
-        Share of simulated runs with p <= level, in [0, 1].
-    corrected_power : float
-        Share with p <= level / num_tests: what Holm's correction asks of the first of that many
-        tests. At most `power`.
-    """
+    """How often a perfect monitor would be found."""
 
     num_checkpoints: int
+    """Checkpoints from the onset on."""
     wobble: float | None
+    """Standard deviation of the true accuracy around its trend, counting noise taken off, in
+    accuracy units; None with too few checkpoints."""
     counting_noise: float | None
+    """Standard deviation that single documents add at each checkpoint, in accuracy units."""
     power: float
+    """Share of simulated runs with p <= level, in [0, 1]."""
     corrected_power: float
+    """Share with p <= level / num_tests: what Holm's correction requires of the first of that many
+    tests. At most `power`."""
 
 
 def power_at(
@@ -61,7 +52,7 @@ def power_at(
     seed: int = 0,
     num_simulations: int = NUM_SIMULATIONS,
 ) -> Power:
-    """Simulate in how many runs like this one the verdict test would see a perfect monitor.
+    """Simulate in how many runs like this one the verdict test would find a perfect monitor.
 
     Parameters
     ----------
@@ -83,22 +74,19 @@ def power_at(
     Power
         Shares of the simulated runs.
 
-    Raises
-    ------
-    ValueError
-        If a value lies outside [0, 1], there is no document, or the steps do not increase.
+    Raises ValueError if a value lies outside [0, 1], there is no document, or steps do not rise.
 
     Notes
     -----
-    The perfect monitor equals the true accuracy, over all documents that could be asked. It is a
+    The perfect monitor equals the true accuracy, over all possible documents. It is a
     polynomial of degree 4 in the index fitted to the measured one, plus independent normal
     fluctuations (the wobble). What single documents add to them is independent normal noise, the
-    counting noise: documents that are asked at every checkpoint and decided add none, so it is the
+    counting noise: the same documents at every checkpoint, once decided, add none, so it is the
     variance between documents of their second differences, over 6 N, and not p (1 - p) / N. The
     wobble's variance is that of the second differences of what the polynomial leaves of accuracy,
     over 6, less the counting noise's. Where nothing is left, the monitor is as smooth as its trend,
     the test abstains, and the power is 0. Few checkpoints give a rough wobble: read the power to a
-    digit. A monitor that knew which documents were asked could do better.
+    digit. A monitor that knew the documents could do better.
 
     Examples
     --------
@@ -165,7 +153,7 @@ def power_rows(
     Parameters
     ----------
     correlations
-        Rows of the table of this name; they say how many tests share a correction.
+        Rows of the table of this name; they show how many tests share a correction.
     curves, controls
         As in :func:`metrics.monitors.judge`.
     documents

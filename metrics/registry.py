@@ -81,6 +81,30 @@ def monitor_rows() -> list[dict[str, Any]]:
     return [{"monitor": row.pop("measure"), **row} for row in rows]
 
 
+def measure_row(
+    domain: str,
+    measure: str,
+    value: float | None,
+    num_tokens: int,
+    *,
+    baseline: float | None = None,
+    kind: str | None = None,
+    layer: int | None = None,
+    note: str | None = None,
+) -> dict[str, Any]:
+    """A row of the table `routing_measures`; `kind` names the baseline, if there is one."""
+    return {
+        "domain": domain,
+        "layer": layer,
+        "measure": measure,
+        "value": value,
+        "baseline": baseline,
+        "baseline_kind": None if baseline is None else kind,
+        "num_tokens": num_tokens,
+        "note": note,
+    }
+
+
 _PAGE = """# Measures
 
 Every number that grokpath measures at a checkpoint, generated from the registry \

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 LARGEST_EXACT = 8
 """Up to this many values all orders are enumerated (8! = 40,320)."""
 
-
 _CHUNK = 10_000
 
 
@@ -27,18 +26,12 @@ _TIE_OF_SUMS = 1e-9
 
 @dataclass(frozen=True)
 class PermutationTest:
-    """Two-sided permutation test of a correlation.
-
-    Attributes
-    ----------
-    p_value : float
-        Share of orders whose |correlation| is at least the observed one, in (0, 1].
-    smallest_p : float
-        The smallest p-value these data and this many permutations can reach.
-    """
+    """Two-sided permutation test of a correlation."""
 
     p_value: float
+    """Share of orders whose |correlation| is at least the observed one, in (0, 1]."""
     smallest_p: float
+    """The smallest p-value these data and this many permutations can reach."""
 
 
 def unit_centred(values_T: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -81,14 +74,10 @@ def permutation_test(
         which is never zero (Phipson and Smyth 2010). With a series that is its own mirror image,
         such as evenly spaced values, two orders share the largest correlation.
 
-    Raises
-    ------
-    ValueError
-        If ``num_permutations`` is below 1.
+    Raises ValueError if ``num_permutations`` is below 1.
 
     Examples
     --------
-    >>> import numpy as np
     >>> permutation_test(np.arange(4.0), np.array([1.0, 2.0, 4.0, 9.0]), seed=0)
     PermutationTest(p_value=0.08333333333333333, smallest_p=0.08333333333333333)
     """
@@ -127,7 +116,7 @@ def bootstrap_interval(
     """
     rng = np.random.default_rng(seed)
     index_MT = rng.integers(0, len(x_T), size=(num_bootstrap, len(x_T)))
-    # Centring first keeps the one-pass variances below accurate.
+    # Without centring first the one-pass variances below would be inaccurate.
     x_MT, y_MT = unit_centred(x_T)[index_MT], unit_centred(y_T)[index_MT]
     x_MT = x_MT - x_MT.mean(axis=1, keepdims=True)
     y_MT = y_MT - y_MT.mean(axis=1, keepdims=True)
@@ -143,7 +132,7 @@ def bootstrap_interval(
 
 @lru_cache(maxsize=LARGEST_EXACT + 1)
 def all_orders(num_values: int) -> NDArray[np.intp]:
-    """Every order of ``num_values`` items; kept, because a study asks for the same few sizes."""
+    """Every order of ``num_values`` items; cached, because a study needs the same few sizes."""
     orders = np.array(list(permutations(range(num_values))), dtype=np.intp)
     orders.setflags(write=False)
     return orders
@@ -167,21 +156,14 @@ MAX_ENUMERATED = 50_000
 
 @dataclass(frozen=True)
 class MatchedTest:
-    """Result of ``matched_test``.
-
-    Attributes
-    ----------
-    excess : float
-        Mean agreement inside trainings minus the mean between trainings of one recipe.
-    p_value : float
-        Two-sided, in (0, 1].
-    smallest_p : float
-        The smallest p-value that so many trainings can reach.
-    """
+    """Result of ``matched_test``."""
 
     excess: float
+    """Mean agreement inside trainings minus the mean between trainings of one recipe."""
     p_value: float
+    """Two-sided, in (0, 1]."""
     smallest_p: float
+    """The smallest p-value that so many trainings can reach."""
 
 
 def matched_test(
@@ -204,13 +186,17 @@ def matched_test(
     MatchedTest or None
         None where no two trainings have one recipe.
 
-    Raises
-    ------
-    ValueError
-        If a pair of one recipe has no finite agreement.
+    Raises ValueError if a pair of one recipe has no finite agreement.
 
     Notes
     -----
+    Trainings of one recipe share schedule, trend and noise that comes and goes with them. Agreement
+    that rests on these shows as well between the monitor of one training and the accuracy of
+    another, so the agreement inside a training above that between trainings is what shows a link.
+    Under no link the monitors of one recipe are interchangeable, so that reassigning them, all
+    ways, is exact. Adding up signed z-values of single tests (Stouffer) is not: a small bias of
+    each, of one sign, grows with the number of trainings.
+
     With J_r trainings of recipe r there are prod_r J_r! reassignments; the statistic is the sum of
     the agreements of matched pairs, its distance from the mean over all reassignments is compared.
 

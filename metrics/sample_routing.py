@@ -31,10 +31,7 @@ def routing_variance(routing_weights_NLK: ArrayLike) -> float:
         In [0, 1): 0 where all samples are routed alike, 1 - 1/K at most (each sample sent to one
         expert, the experts used equally often).
 
-    Raises
-    ------
-    ValueError
-        If the array does not hold routing weights.
+    Raises ValueError if the array does not hold routing weights.
 
     Notes
     -----
@@ -43,7 +40,6 @@ def routing_variance(routing_weights_NLK: ArrayLike) -> float:
 
     Examples
     --------
-    >>> import numpy as np
     >>> routing_variance(np.eye(2)[:, None, :])
     0.5
     """
@@ -64,20 +60,16 @@ def hellinger_spread(routing_weights_NLK: ArrayLike) -> float:
     float
         In [0, 1]: 0 where all samples are routed alike, 1 where no two samples share an expert.
 
-    Raises
-    ------
-    ValueError
-        If the array does not hold routing weights, or only one sample's.
+    Raises ValueError if the array does not hold routing weights, or only one sample's.
 
     Notes
     -----
-    Ours: mean over layers and all pairs i < j of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
+    Ours: over layers and all pairs i < j the mean of 1/2 sum_k (sqrt g(i, k) - sqrt g(j, k))^2.
     The squared distance is chosen because its mean over all pairs is exact in one pass: it equals
     the variance of the square roots (divided by N - 1), with no pair ever formed.
 
     Examples
     --------
-    >>> import numpy as np
     >>> hellinger_spread(np.eye(2)[:, None, :])
     1.0
     """
@@ -102,10 +94,7 @@ def path_entropy(routing_weights_NLK: ArrayLike, window: int) -> float:
     float
         0 (all samples take one route) to 1 (as spread as N samples over K^W routes can be).
 
-    Raises
-    ------
-    ValueError
-        If there are fewer than two samples, or the window does not fit.
+    Raises ValueError if there are fewer than two samples, or the window does not fit.
 
     Notes
     -----
@@ -168,10 +157,7 @@ def signature_separation(
     seed : int
         Their seed.
 
-    Raises
-    ------
-    ValueError
-        If there is one domain only, or one with a single sample.
+    Raises ValueError if there is one domain only, or one with a single sample.
 
     Notes
     -----

@@ -27,31 +27,18 @@ ONE_TUNING = "not available, because the study scores each checkpoint in one way
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting tried for one series and domain.
-
-    Attributes
-    ----------
-    setting, value
-        What is varied, and how it was set.
-    monitor
-        Name of the monitor.
-    curve
-        The monitor by step.
-    accuracy
-        Accuracy by step.
-    is_default
-        Whether it is the study's own setting.
-    note
-        Why there is no curve, or None.
-    """
+    """One setting tried for one series and domain; curve and accuracy by step."""
 
     setting: str
     value: str
+    """What is varied, and how it was set."""
     monitor: str
     curve: pd.Series
     accuracy: pd.Series
     is_default: bool
+    """Whether it is the study's own setting."""
     note: str | None = None
+    """Why there is no curve, or None."""
 
 
 def sensitivity_rows(

@@ -30,7 +30,7 @@ MIN_ERRORS = 3.0
 """A change, and a difference between two, counts from this many standard errors on."""
 
 MAX_AUTOCORRELATION = 0.95
-"""Largest autocorrelation of the wobble that so few checkpoints can tell from a random walk."""
+"""Largest autocorrelation of the wobble that so few checkpoints can separate from a random walk."""
 
 DIFFERS = "differs in these two runs"
 NO_DIFFERENCE = "no difference shown"
@@ -86,10 +86,7 @@ def separate(
     Separation
         With too few checkpoints or values that are not finite the verdict is 'cannot tell'.
 
-    Raises
-    ------
-    ValueError
-        If lengths differ, steps do not increase, or the direction is none of -1, 0, 1.
+    Raises ValueError if lengths differ, steps do not increase, or the direction is not -1, 0 or 1.
 
     Notes
     -----

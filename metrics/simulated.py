@@ -1,6 +1,6 @@
 """Simulated series for the calibration: pairs that share nothing, their noise, or their movement.
 
-A maker takes the steps of the checkpoints and a random generator. Nothing here looks at real data.
+A sampler takes the steps of the checkpoints and a random generator. Nothing here reads real data.
 
 Shapes: T checkpoints.
 """
@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Series = NDArray[np.float64]
-Maker = Callable[[Series, np.random.Generator], Series]
-PairMaker = Callable[[Series, np.random.Generator], tuple[Series, Series]]
+Sampler = Callable[[Series, np.random.Generator], Series]
+PairSampler = Callable[[Series, np.random.Generator], tuple[Series, Series]]
 
 SAME_PERIOD = "the same period"
 """The family that the promise leaves out: what swings alike looks like what moves together."""
 
 
-def null_settings() -> Iterator[tuple[str, str, PairMaker]]:
-    """Yield (family, noise, maker of a pair) for every setting in which nothing is related."""
-    for family, noise, make in _independent_settings():
-        yield family, noise, _pair_of(make)
+def null_settings() -> Iterator[tuple[str, str, PairSampler]]:
+    """Yield (family, noise, sampler of a pair) for every setting in which nothing is related."""
+    for family, noise, draw in _independent_settings():
+        yield family, noise, _pair_of(draw)
     yield from _SHARED_SETTINGS
 
 
-def _independent_settings() -> Iterator[tuple[str, str, Maker]]:
-    """Yield (family, noise, maker of one series): two series that share nothing at all."""
+def _independent_settings() -> Iterator[tuple[str, str, Sampler]]:
+    """Yield (family, noise, sampler of one series): two series that share nothing at all."""
     for family, curve in _CURVES.items():
         for size in (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3):
             yield family, f"{size:g}", _with_noise(curve, size)
@@ -79,15 +79,15 @@ def _integrated_walk(steps_T: Series, rng: np.random.Generator) -> Series:
     return np.cumsum(_random_walk(steps_T, rng))
 
 
-def _autoregressive(coefficient: float) -> Maker:
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
+def _autoregressive(coefficient: float) -> Sampler:
+    def draw(steps_T: Series, rng: np.random.Generator) -> Series:
         values_T = _white(steps_T, rng)
         values_T[0] /= np.sqrt(1 - coefficient**2)  # start in the stationary distribution
         for index in range(1, len(values_T)):
             values_T[index] += coefficient * values_T[index - 1]
         return values_T
 
-    return make
+    return draw
 
 
 def _integrated_autoregressive(steps_T: Series, rng: np.random.Generator) -> Series:
@@ -99,14 +99,14 @@ def _saturating_with_walk(steps_T: Series, rng: np.random.Generator) -> Series:
     return _saturating(steps_T, rng) + size * _random_walk(steps_T, rng)
 
 
-_CURVES: dict[str, Maker] = {
+_CURVES: dict[str, Sampler] = {
     "saturating exponential": _saturating,
     "saturating in checkpoints": _saturating_by_index,
     "logistic": _logistic,
     "power law": _power_law,
 }
 
-_PROCESSES: dict[str, Maker] = {
+_PROCESSES: dict[str, Sampler] = {
     "white noise": _white,
     "random walk": _random_walk,
     "random walk in steps": _random_walk_in_steps,
@@ -117,58 +117,58 @@ _PROCESSES: dict[str, Maker] = {
 }
 
 
-def _unit_range(curve: Maker, steps_T: Series, rng: np.random.Generator) -> Series:
+def _unit_range(curve: Sampler, steps_T: Series, rng: np.random.Generator) -> Series:
     """Draw a curve scaled to the range [0, 1], so that noise sizes mean the same everywhere."""
     values_T = curve(steps_T, rng)
     return (values_T - values_T.min()) / np.ptp(values_T)
 
 
-def _with_noise(curve: Maker, size: float) -> Maker:
+def _with_noise(curve: Sampler, size: float) -> Sampler:
     return lambda steps_T, rng: _unit_range(curve, steps_T, rng) + size * _white(steps_T, rng)
 
 
-def _with_mixed_noise(curve: Maker) -> Maker:
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
+def _with_mixed_noise(curve: Sampler) -> Sampler:
+    def draw(steps_T: Series, rng: np.random.Generator) -> Series:
         size = np.exp(rng.uniform(np.log(0.001), np.log(0.3)))
         return _unit_range(curve, steps_T, rng) + size * _white(steps_T, rng)
 
-    return make
+    return draw
 
 
-def _with_binomial_noise(curve: Maker) -> Maker:
+def _with_binomial_noise(curve: Sampler) -> Sampler:
     """Accuracy counted on 240 questions: coarse, and less noisy near 0 and 1."""
     return lambda steps_T, rng: (
         rng.binomial(240, 0.02 + 0.96 * _unit_range(curve, steps_T, rng)).astype(np.float64) / 240
     )
 
 
-def _with_heavy_tails(curve: Maker) -> Maker:
+def _with_heavy_tails(curve: Sampler) -> Sampler:
     return lambda steps_T, rng: (
         _unit_range(curve, steps_T, rng) + 0.03 * rng.standard_t(3, len(steps_T))
     )
 
 
-def _with_autocorrelated_noise(curve: Maker) -> Maker:
+def _with_autocorrelated_noise(curve: Sampler) -> Sampler:
     noise = _autoregressive(0.7)
     return lambda steps_T, rng: _unit_range(curve, steps_T, rng) + 0.03 * noise(steps_T, rng)
 
 
-def _with_shrinking_noise(curve: Maker) -> Maker:
+def _with_shrinking_noise(curve: Sampler) -> Sampler:
     """Noise that falls to a twentieth over the run, at the same pace in both series."""
 
-    def make(steps_T: Series, rng: np.random.Generator) -> Series:
+    def draw(steps_T: Series, rng: np.random.Generator) -> Series:
         scale_T = 0.1 * np.exp(-3 * np.linspace(0, 1, len(steps_T)))
         return _unit_range(curve, steps_T, rng) + scale_T * _white(steps_T, rng)
 
-    return make
+    return draw
 
 
 def any_family(steps_T: Series, rng: np.random.Generator) -> Series:
     """Draw each series from a family and noise of its own."""
-    makers = [
-        make for family, _, make in _independent_settings() if family in (*_CURVES, *_PROCESSES)
+    samplers = [
+        draw for family, _, draw in _independent_settings() if family in (*_CURVES, *_PROCESSES)
     ]
-    return makers[rng.integers(len(makers))](steps_T, rng)
+    return samplers[rng.integers(len(samplers))](steps_T, rng)
 
 
 def sharing(
@@ -214,21 +214,21 @@ def counted(
     """Draw a perfect monitor and accuracy: the true accuracy, and what documents show of it.
 
     The true accuracy saturates between 0.1 and 0.9 and wobbles by `size` of that range. Documents
-    are drawn anew at each checkpoint; the same ones, as benchmarks ask them, leave less noise.
+    are drawn anew at each checkpoint; the same ones, as in benchmarks, leave less noise.
     """
     trend_T = 0.1 + 0.8 * _unit_range(_saturating, steps_T, rng)
     true_T = np.clip(trend_T + 0.8 * size * rng.normal(size=len(trend_T)), 0, 1)
     return true_T, rng.binomial(num_documents, true_T) / num_documents
 
 
-def _pair_of(make: Maker) -> PairMaker:
-    return lambda steps_T, rng: (make(steps_T, rng), make(steps_T, rng))
+def _pair_of(draw: Sampler) -> PairSampler:
+    return lambda steps_T, rng: (draw(steps_T, rng), draw(steps_T, rng))
 
 
-def _shared_rise(size: float) -> PairMaker:
+def _shared_rise(size: float) -> PairSampler:
     """Both rise at about the same time and are noisiest while they do, each with its own noise."""
 
-    def make(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
+    def draw(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
         index_T = np.linspace(0, 1, len(steps_T))
         centre, width = rng.uniform(0.2, 0.8), np.exp(rng.uniform(np.log(0.04), np.log(0.15)))
 
@@ -244,13 +244,13 @@ def _shared_rise(size: float) -> PairMaker:
         )
         return first, second
 
-    return make
+    return draw
 
 
-def _shared_noise_scale(scale_of: Maker) -> PairMaker:
+def _shared_noise_scale(scale_of: Sampler) -> PairSampler:
     """Two saturating curves of their own, with independent noise of one size at each checkpoint."""
 
-    def make(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
+    def draw(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
         scale_T = scale_of(steps_T, rng)
         first, second = (
             _unit_range(_saturating, steps_T, rng) + scale_T * _white(steps_T, rng)
@@ -258,10 +258,10 @@ def _shared_noise_scale(scale_of: Maker) -> PairMaker:
         )
         return first, second
 
-    return make
+    return draw
 
 
-def _volatility(coefficient: float) -> Maker:
+def _volatility(coefficient: float) -> Sampler:
     """Noise whose logarithm is an AR(1) of variance one, 5 % of the range at its median."""
     walk = _autoregressive(coefficient)
     spread = np.sqrt(1 - coefficient**2)
@@ -278,10 +278,10 @@ def _burst(steps_T: Series, rng: np.random.Generator) -> Series:
     return scale_T
 
 
-def _kink(size: float, share: float) -> PairMaker:
+def _kink(size: float, share: float) -> PairSampler:
     """At one checkpoint both bend upwards and their noise falls to `share` of its size."""
 
-    def make(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
+    def draw(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
         index_T = np.linspace(0, 1, len(steps_T))
         at = rng.uniform(0.3, 0.7)
         scale_T = size * np.where(index_T < at, 1.0, share)
@@ -294,7 +294,7 @@ def _kink(size: float, share: float) -> PairMaker:
         )
         return first, second
 
-    return make
+    return draw
 
 
 def _same_period(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Series]:
@@ -309,7 +309,7 @@ def _same_period(steps_T: Series, rng: np.random.Generator) -> tuple[Series, Ser
     return first, second
 
 
-_SHARED_SETTINGS: tuple[tuple[str, str, PairMaker], ...] = (
+_SHARED_SETTINGS: tuple[tuple[str, str, PairSampler], ...] = (
     ("noise during a shared rise", "0.05", _shared_rise(0.05)),
     ("noise during a shared rise", "0.1", _shared_rise(0.1)),
     ("shared volatility", "independent", _shared_noise_scale(_volatility(0.0))),

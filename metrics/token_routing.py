@@ -12,7 +12,6 @@ from metrics.checks import check_routing_weights
 
 PERCENTILES = (10, 50, 90)
 
-
 MIN_OCCURRENCES = 8
 """Token ids that occur less often do not show where the id goes."""
 
