@@ -1,9 +1,11 @@
-"""Where a model runs: the device by name, its memory, and copies that nobody waits for."""
+"""Where a model runs: the device by name, its memory, asynchronous copies, quiet libraries."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+from transformers.utils import logging
 
 # How allocators report that memory is short, beyond the exceptions of their own.
 _SHORT_OF_MEMORY = (
@@ -41,21 +43,21 @@ def resolve_device(device: str) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, of the device or the host, did not suffice."""
+    """Whether an exception means that memory, of the device or the host, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(how in str(error) for how in _SHORT_OF_MEMORY)
 
 
 def free_memory() -> None:
-    """Give memory that nothing uses any more back, so that other processes can have it."""
+    """Return unused memory, so that other processes can have it."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def fetch(tensors: dict[str, torch.Tensor]) -> Callable[[], dict[str, torch.Tensor]]:
-    """Begin to copy tensors of one device to the host; the answer, called, waits for them."""
+    """Begin to copy tensors of one device to the host; the returned function waits for them."""
     # Copies from CUDA that block nobody end up in pinned memory.
     on_host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
     devices = {tensor.device for tensor in tensors.values() if tensor.is_cuda}
@@ -67,3 +69,17 @@ def fetch(tensors: dict[str, torch.Tensor]) -> Callable[[], dict[str, torch.Tens
         return on_host
 
     return wait
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Read and write checkpoints without transformers' progress bars and load reports."""
+    enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if enabled:
+            logging.enable_progress_bar()

@@ -10,11 +10,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from models.complete import weight_files
-from models.devices import resolve_device
+from models.checkpoints import weight_files
+from models.devices import quiet_transformers, resolve_device
 from models.families.base import Family
 from models.families.registry import VIRTUAL_EXPERTS, family_of
-from models.quiet import quiet_transformers
 from studies.checkpoint_files import CONFIG, SINGLE
 
 COMPILED = r"_orig_mod\."  # as torch.compile begins the names of what it wraps

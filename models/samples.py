@@ -1,30 +1,31 @@
 """Samples as token ids: from the nano corpus, or from the records of a source with a tokenizer.
 
-    records -- keep --> texts -- choose --> tokens -- cut, compare --> samples
+    records -- filter --> texts -- choose --> tokens -- cut, compare --> samples
 
 Every record is counted once on its way (:data:`COUNTED`). Only what is chosen is held in memory, as
-Arrow tables; and of a text no more than :data:`CHARACTERS_PER_TOKEN` characters are looked at for
-every token of the longest sample, so a book costs no more than its beginning.
+Arrow tables; and of a text only :data:`CHARACTERS_PER_TOKEN` characters are read for every token of
+the longest sample, so a book costs no more than its beginning.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from models.choice import chosen_texts
-from models.readers import origin
-from models.tokenizer import load_tokenizer
-from models.tokens import Tokens, tokenize
-from studies.sources import FileSamples
+from models.records import Malformed, Text, origin, passes_filter, read_records, text_of
+from models.tokenizer import Tokens, load_tokenizer, tokenize
+from studies.sources import FileSamples, HubSamples
 
 __all__ = [
     "COUNTED",
     "SCHEMA",
+    "chosen_texts",
     "corpus_samples",
     "instruction_samples",
     "load_tokenizer",
@@ -34,6 +35,7 @@ __all__ = [
 CORPUS_SPLITS = {"probe": "train", "validation": "validation"}
 CHARACTERS_PER_TOKEN = 8  # three to five in practice
 TEXTS_AT_ONCE = 32
+SPARE = 1.125  # of the texts chosen at random, some turn out to be duplicates
 
 SCHEMA = pa.schema(
     [
@@ -78,7 +80,7 @@ def read_samples(
     source
         Where the samples are, and which of them are taken.
     tokenizer
-        As :func:`load_tokenizer` gives it.
+        From :func:`load_tokenizer`.
     max_length
         Tokens of the longest sample.
     commits
@@ -98,12 +100,10 @@ def read_samples(
         the source drops those. Naming the source: it cannot be read, or holds no sample.
     """
     counts = dict.fromkeys(COUNTED, 0)
-
-    max_characters = CHARACTERS_PER_TOKEN * max_length
-    texts = chosen_texts(source, commits or {}, max_characters, counts)
+    texts = chosen_texts(source, commits or {}, CHARACTERS_PER_TOKEN * max_length, counts)
 
     def tokens() -> Iterator[Tokens]:
-        while batch := list(islice(texts, _room(source, counts))):
+        while batch := list(islice(texts, _num_next(source, counts))):
             yield from tokenize(batch, tokenizer, max_length, ended=ended)
 
     longer = f"a larger {'tuning' if ended else 'routing'}.max_length (now {max_length})"
@@ -119,13 +119,9 @@ def instruction_samples(
 ) -> tuple[list[dict[str, Any]], Counts]:
     """Instructions with answers to tune a model on, and what became of the source's records.
 
-    As :func:`read_samples`, which see, with the end-of-text token after each answer.
-
-    Returns
-    -------
-    tuple
-        Samples (`sample_id`, `text`, `token_ids`, `counted`: the answer and its end alone, `ended`:
-        whether the end-of-text token is there), and the counts.
+    As :func:`read_samples`, with the end-of-text token after each answer. The samples have
+    `sample_id`, `text`, `token_ids`, `counted` (the answer and its end alone) and `ended` (whether
+    the end-of-text token is there).
     """
     table, counts = read_samples(source, tokenizer, max_length, commits, ended=True)
     samples = table.to_pylist()
@@ -139,17 +135,11 @@ def corpus_samples(
 ) -> tuple[pa.Table, Counts]:
     """Samples of one domain of the nano corpus; only the answer token counts in the loss.
 
-    Parameters
-    ----------
-    corpus_folder
-        Folder written by :func:`models.nano.corpus.save_corpus`.
-    domain, split
-        Domain name; `probe` (the training samples) or `validation`.
-    shuffle_answers
-        Take the shuffled answers, as the control series was trained on them.
+    `split` is `probe` (the training samples) or `validation`. With `shuffle_answers` the answers
+    are those that the control series was trained on.
     """
     from models.nano.corpus import load_corpus
-    from models.nano.tokenizer import build_tokenizer
+    from models.nano.model import build_tokenizer
 
     corpus = load_corpus(corpus_folder)
     tokenizer = build_tokenizer(corpus.vocabulary)
@@ -168,10 +158,91 @@ def corpus_samples(
     return pa.Table.from_pylist(samples, SCHEMA), counts
 
 
-# ---------------------------------------------------------------- from records to samples
+# ---------------------------------------------------------------- which texts, in which order
 
 
-def _room(source: FileSamples, counts: Counts) -> int:
+def chosen_texts(
+    source: FileSamples, commits: Mapping[str, str], max_characters: int, counts: Counts
+) -> Iterator[Text]:
+    """Texts of a source in the order in which they become samples.
+
+    With `limit` and `seed` a file is read to its end and its texts come in a random order; with a
+    seed the stream of a data set is shuffled inside its window. Everything else comes in the order
+    of the source, and is read no further than requested. `read`, `filtered_out` and `malformed`
+    are counted in `counts`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`models.records.read_records` does; and naming the place of a malformed record,
+        unless the source drops those.
+    """
+
+    def texts() -> Iterator[Text]:
+        return _texts(source, commits, max_characters, counts)
+
+    if source.seed is None:
+        return texts()
+    if isinstance(source, HubSamples):
+        return in_window(texts(), source.seed, source.shuffle_window)
+    if source.limit is None:
+        return texts()
+    return in_random_order(texts, source.seed, int(SPARE * source.limit) + 1)
+
+
+def in_random_order(read: Callable[[], Iterable[Text]], seed: int, num_held: int) -> Iterator[Text]:
+    """Texts in a seeded random order, of which at most `num_held` are in memory at a time.
+
+    They are read once for the first `num_held`, and again for every further `num_held`.
+    """
+    above = -1.0
+    while True:
+        rng = np.random.default_rng(seed)
+        ranked = ((rng.random(), text) for text in read())
+        rest = (pair for pair in ranked if pair[0] > above)
+        held = heapq.nsmallest(num_held, rest, key=itemgetter(0))
+        yield from (text for _, text in held)
+        if len(held) < num_held:
+            return
+        above = held[-1][0]
+
+
+def in_window(texts: Iterable[Text], seed: int, num_held: int) -> Iterator[Text]:
+    """Texts of a stream, shuffled inside a window of `num_held` that moves along it."""
+    rng = np.random.default_rng(seed)
+    held: list[Text] = []
+    for text in texts:
+        if len(held) < num_held:
+            held.append(text)
+        else:
+            at = int(rng.integers(num_held))
+            held[at], text = text, held[at]
+            yield text
+    yield from (held[at] for at in rng.permutation(len(held)))
+
+
+def _texts(
+    source: FileSamples, commits: Mapping[str, str], max_characters: int, counts: Counts
+) -> Iterator[Text]:
+    """Texts of the records that pass and are well formed, counted anew on every reading."""
+    counts.update(read=0, filtered_out=0, malformed=0)
+    for record in read_records(source, commits, max_characters):
+        counts["read"] += 1
+        try:
+            if passes_filter(record, source):
+                yield text_of(record, source, max_characters)
+            else:
+                counts["filtered_out"] += 1
+        except Malformed:
+            if source.unusable == "refuse":
+                raise
+            counts["malformed"] += 1
+
+
+# ---------------------------------------------------------------- from texts to samples
+
+
+def _num_next(source: FileSamples, counts: Counts) -> int:
     """How many texts to tokenize next: never more than there can still be samples."""
     left = TEXTS_AT_ONCE if source.limit is None else source.limit - counts["samples"]
     return min(left, TEXTS_AT_ONCE)
@@ -181,9 +252,9 @@ def _usable(
     found: Iterable[Tokens], source: FileSamples, counts: Counts, longer: str
 ) -> Iterator[Tokens]:
     """Tokens that become samples; what becomes of the others is counted, or refused."""
-    seen: set[bytes] = set()
+    digests: set[bytes] = set()
     for tokens in found:
-        fate = _fate(tokens, source, seen)
+        fate = _fate(tokens, source, digests)
         if fate in ("empty", "too_short") and source.unusable == "refuse":
             raise ValueError(
                 f"{tokens.text.place}: {len(tokens.token_ids)} tokens, of which none can count in "
@@ -195,7 +266,7 @@ def _usable(
             yield tokens
 
 
-def _fate(tokens: Tokens, source: FileSamples, seen: set[bytes]) -> str:
+def _fate(tokens: Tokens, source: FileSamples, digests: set[bytes]) -> str:
     if tokens.text.blank:
         return "empty"
     if tokens.overlong and source.overlong == "drop":
@@ -204,9 +275,9 @@ def _fate(tokens: Tokens, source: FileSamples, seen: set[bytes]) -> str:
         return "too_short"
     if source.duplicates == "drop":
         digest = hashlib.sha256(np.asarray(tokens.token_ids, np.int32).tobytes()).digest()
-        if digest in seen:
+        if digest in digests:
             return "duplicates"
-        seen.add(digest)
+        digests.add(digest)
     return "samples"
 
 

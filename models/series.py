@@ -25,6 +25,7 @@ SHAPE = (
     "first_k_dense_replace",
     "decoder_sparse_step",
 )
+"""Fields of a configuration that decide a model's shape."""
 _FILE = "tokenizer.json"
 _PARTS = ("added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer")
 
@@ -41,12 +42,7 @@ class Member:
 def check_series(series: str, members: Sequence[Member]) -> None:
     """Refuse checkpoints that do not fit together: one curve would mix two models.
 
-    Parameters
-    ----------
-    series
-        Its name.
-    members
-        Its checkpoints, in order of step. A tokenizer is read only where its digest is new.
+    `members` come in order of step. A tokenizer is read only where its digest is new.
 
     Raises
     ------
@@ -80,10 +76,7 @@ def check_series(series: str, members: Sequence[Member]) -> None:
 
 
 def token_digests(folder: Path) -> dict[str, str]:
-    """What decides the ids of a text, by part of the tokenizer: a digest of each.
-
-    How a tokenizer pads, cuts, or was called when it was saved does not.
-    """
+    """Digest of each part of the tokenizer that decides ids; padding, cuts and its name do not."""
     files = {path.name: path for path in Path(folder).iterdir() if belongs(path.name, TOKENIZER)}
     if _FILE not in files:
         return {
@@ -92,24 +85,19 @@ def token_digests(folder: Path) -> dict[str, str]:
             if not name.startswith(("tokenizer_", "special_", "chat_template"))
         }
     state = json.loads(files[_FILE].read_bytes())
-    state["model"] = _plain(state["model"])
+    # A tokenizer's model as all versions of the library write it.
+    model = {name: value for name, value in state["model"].items() if value}
+    if "merges" in model:
+        model["merges"] = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    state["model"] = model
     return {
         f"{part} of {_FILE}": hashlib.sha256(json.dumps(state.get(part)).encode()).hexdigest()
         for part in _PARTS
     }
 
 
-def _plain(model: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's model as all versions of the library write it."""
-    plain = {name: value for name, value in model.items() if value}
-    if "merges" in plain:
-        merges = plain["merges"]
-        plain["merges"] = [m if isinstance(m, str) else " ".join(m) for m in merges]
-    return plain
-
-
 def _shape(folder: Path) -> dict[str, Any]:
-    """What of a configuration decides the shape of a model; nothing where it is not here."""
+    """Fields of a configuration that decide the shape; empty where there is no config.json."""
     file = Path(folder) / CONFIG
     if not file.is_file():
         return {}

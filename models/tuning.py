@@ -4,7 +4,7 @@ arXiv 2506.21551, sec. 3.1 and App. B. A tuning is a function of checkpoint, sam
 device, number of threads and package versions: order and dropout of a step are drawn from the
 study's seed and the step's number, so no random state has to survive a stop. One that was killed
 goes on from its last state and, on the CPU, ends with the same bytes as one that was not. The
-trainer of transformers is not used because it keeps what it needs to go on in pickles.
+trainer of transformers is not used because it resumes from pickles.
 
 Shape suffix: S optimizer steps.
 """
@@ -27,13 +27,15 @@ from transformers import PreTrainedModel
 from models.adapters import AdaptedModel, add_adapter, save_adapter, with_adapters
 from models.batches import check_samples
 from models.families.base import Family
-from models.nano.training_state import (
+from models.training_state import (
     TrainingState,
     commit_folder,
+    deterministic,
     gather,
     load_state,
     restore,
     save_state,
+    time_left,
 )
 from models.tuning_step import Instructions, Stepper, seed
 from studies.settings import TuningSpec
@@ -47,24 +49,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a tuning did, step by step.
-
-    Attributes
-    ----------
-    losses_S
-        float64, nats: mean negative log-likelihood of the batch's answer tokens before its update.
-    learning_rates_S
-        float64.
-    epochs_S
-        int32, the first is 1.
-    num_trained_parameters
-        Weights of the adapter.
-    """
+    """What a tuning did, step by step."""
 
     losses_S: np.ndarray
+    """float64, nats: mean loss of the batch's answer tokens before its update."""
     learning_rates_S: np.ndarray
+    """float64."""
     epochs_S: np.ndarray
+    """int32, the first is 1."""
     num_trained_parameters: int
+    """Weights of the adapter."""
 
 
 def tune(
@@ -83,9 +77,8 @@ def tune(
     """Tune an adapter and write it to `out/adapter`, or go on with a tuning that was stopped.
 
     AdamW without weight decay on the mean loss of a batch's answer tokens; gradients are clipped to
-    norm 1. Every epoch takes all samples, in an order of its own. The model is handed back as it
-    came, without adapter. See :class:`models.tuning_step.Stepper` for what happens when memory is
-    short.
+    norm 1. Every epoch takes all samples, in an order of its own. The model returns to its former
+    state, without adapter. When memory is short, see :class:`models.tuning_step.Stepper`.
 
     Parameters
     ----------
@@ -94,9 +87,9 @@ def tune(
     token_ids, counted
         Instructions with their answers, and which tokens are the answer's.
     spec
-        Settings; dtype and max_length are for those who make the model and the samples.
+        Settings, of which dtype and max_length are those of the model and the samples.
     base
-        Identity of the checkpoint; stands in the adapter's configuration.
+        Identity of the checkpoint, for the adapter's configuration.
     name
         What the checkpoint is called in messages.
     out
@@ -116,14 +109,16 @@ def tune(
     """
     check_samples(token_ids, counted, model.config)
     instructions = Instructions(token_ids, counted, spec)
-    kept = _Kept(out / STATES, _recipe(instructions, base), _environment(model.device), save_every)
+    states = _States(
+        out / STATES, _recipe(instructions, base), _environment(model.device), save_every
+    )
     with _reproducible(model.device):
         seed(spec.seed, 0)
         adapted = add_adapter(model, spec)
         try:
             weights = torch.nn.ParameterList(w for w in adapted.parameters() if w.requires_grad)
             stepper = Stepper(model.train(), family, weights, instructions, name)
-            losses_S = _take_all(stepper, kept, on_progress)
+            losses_S = _take_all(stepper, states, on_progress)
             _write(adapted, out, base)
         finally:
             adapted.unload()
@@ -139,32 +134,30 @@ def tune(
     )
 
 
-def _take_all(stepper: Stepper, kept: "_Kept", on_progress: Progress | None) -> np.ndarray:
+def _take_all(stepper: Stepper, states: "_States", on_progress: Progress | None) -> np.ndarray:
     """Take the steps that are left; the losses of all."""
     num_steps = stepper.instructions.num_steps
     curve = np.zeros((num_steps, 2))  # loss, samples at once
-    first = kept.put_back(stepper, curve)
+    first = states.restore(stepper, curve)
     started = time.monotonic()
     for step in range(first + 1, num_steps + 1):
         curve[step - 1] = stepper.take(step), stepper.size
         if on_progress is not None:
-            seconds = (time.monotonic() - started) / (step - first) * (num_steps - step)
-            minutes, rest = divmod(round(seconds), 60)
-            message = f"loss {curve[step - 1, 0]:.3f} | {minutes}:{rest:02d} left"
-            on_progress(step, num_steps, message)
-        kept.keep(stepper, curve[:step], last=step == num_steps)
+            left = time_left(started, step - first, num_steps - step)
+            on_progress(step, num_steps, f"loss {curve[step - 1, 0]:.3f} | {left}")
+        states.save(stepper, curve[:step], last=step == num_steps)
     return curve[:, 0]
 
 
-class _Kept:
+class _States:
     """The folder of states from which a killed tuning goes on."""
 
     def __init__(self, folder: Path, recipe: str, environment: dict[str, Any], every: float):
         self.folder, self.recipe, self.environment = folder, recipe, environment
         self.every, self.saved = every, time.monotonic()
 
-    def put_back(self, stepper: Stepper, curve: np.ndarray) -> int:
-        """Bring a tuning to where the last one stopped; returns the steps it had taken."""
+    def restore(self, stepper: Stepper, curve: np.ndarray) -> int:
+        """Take a tuning to where the last one stopped; returns the steps it had taken."""
         state = load_state(self.folder)
         if state is None:
             return 0
@@ -183,7 +176,7 @@ class _Kept:
         stepper.size = int(state.curve[-1, 1])
         return state.step
 
-    def keep(self, stepper: Stepper, curve: np.ndarray, *, last: bool) -> None:
+    def save(self, stepper: Stepper, curve: np.ndarray, *, last: bool) -> None:
         """Write a state when it is time, and after the last step."""
         if last or time.monotonic() - self.saved >= self.every:
             tensors = gather(stepper.weights, stepper.optimizer)
@@ -194,8 +187,8 @@ class _Kept:
 
 def _write(adapted: Any, out: Path, base: str) -> None:
     temporary = out / f".{ADAPTER}.tmp"
-    for leftover in (temporary, out / ADAPTER):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for stale in (temporary, out / ADAPTER):
+        shutil.rmtree(stale, ignore_errors=True)
     save_adapter(adapted, temporary, base)
     commit_folder(temporary, out / ADAPTER)
 
@@ -217,15 +210,9 @@ def _environment(device: torch.device) -> dict[str, Any]:
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
     """Leave torch's random state alone and, on the CPU, give the same digits every time."""
-    before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
     on_card = device.type == "cuda"  # where some kernels have no reproducible form
-    try:
-        with torch.random.fork_rng(devices=[device] if on_card else []):
-            torch.use_deterministic_algorithms(not on_card)
-            # Nothing here reads memory before writing it.
-            torch.utils.deterministic.fill_uninitialized_memory = False
-            yield
-    finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(before)
+    with (
+        torch.random.fork_rng(devices=[device] if on_card else []),
+        deterministic(not on_card),
+    ):
+        yield

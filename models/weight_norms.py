@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from models.complete import weight_files
+from models.checkpoints import weight_files
 
 # Names as the families in transformers write them; the first pattern that fits decides.
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (

@@ -60,7 +60,7 @@ def pretrain(
     Writes checkpoints/step<N>-tokens<M>/ and loss_curve.parquet. Costs about two and a half
     minutes on one core with the default recipe. A killed attempt goes on from its last checkpoint.
     """
-    from models.digest import checkpoint_digest
+    from models.checkpoints import checkpoint_digest
     from models.nano.corpus import load_corpus
     from models.nano.training import train
 

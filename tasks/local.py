@@ -1,8 +1,8 @@
 """Folders of checkpoints, as a training run writes and deletes them while we look.
 
-* A checkpoint that is not complete (:mod:`models.complete`), or whose step the study skips, is left
-  out, and every command says which and why (:class:`tasks.plan.LeftOut`); when the study names
-  the step of an incomplete one, that is an error.
+* A checkpoint that is not complete (:mod:`models.checkpoints`), or whose step the study skips, is
+  left out, and every command says which and why (:class:`tasks.plan.LeftOut`); when the study
+  names the step of an incomplete one, that is an error.
 * One that was found before and whose folder is gone stays in the series, known by its digest: a
   training run that keeps its newest checkpoints deletes what was measured. The flow leaves it out
   again where something of it was never measured (:mod:`flows.study`).
@@ -26,7 +26,7 @@ from studies.sources import LocalSource
 from tasks.plan import STALE_SECONDS, LeftOut
 
 if TYPE_CHECKING:
-    from models.digest import LocalCheckpoint
+    from models.checkpoints import LocalCheckpoint
 
 logger = logging.getLogger("prefect.grokpath")
 
@@ -102,7 +102,7 @@ def is_gone(checkpoint: Checkpoint) -> bool:
 
 def local_tokenizer(checkpoints: list[Checkpoint]) -> Tokenizer:
     """The tokenizer of a series: that beside the first weights that are still there."""
-    from models.digest import tokenizer_digest
+    from models.checkpoints import tokenizer_digest
 
     there = next((one for one in checkpoints if not is_gone(one)), None)
     if there is not None:
@@ -143,7 +143,7 @@ def _is_local(checkpoint: Checkpoint) -> bool:
 
 
 def _refuse_changed(checkpoint: Checkpoint) -> None:
-    from models.digest import checkpoint_digest, stamps
+    from models.checkpoints import checkpoint_digest, stamps
 
     known = known_checkpoints(checkpoint.path.parent).get(checkpoint.revision)
     if known and known.digest == checkpoint.digest and known.stamps == stamps(checkpoint.path):
@@ -156,7 +156,7 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
 
 
 def _listed(source: LocalSource, known: dict[str, KnownCheckpoint]) -> "list[LocalCheckpoint]":
-    from models.digest import list_checkpoints
+    from models.checkpoints import list_checkpoints
 
     try:
         return list_checkpoints(source.path)
@@ -177,7 +177,7 @@ def _complete(
     known: dict[str, KnownCheckpoint],
 ) -> tuple[list[KnownCheckpoint], list[LeftOut]]:
     """Those that are complete, with their digests, and the others with the reason."""
-    from models.complete import refuse_unreadable, why_incomplete
+    from models.checkpoints import refuse_unreadable, why_incomplete
 
     found, left_out = [], []
     for one in there:
@@ -229,7 +229,7 @@ def _identified(one: "LocalCheckpoint", known: KnownCheckpoint | None) -> KnownC
 
     What vanishes meanwhile counts as touched.
     """
-    from models.digest import checkpoint_digest, stamps, tokenizer_digest
+    from models.checkpoints import checkpoint_digest, stamps, tokenizer_digest
 
     try:
         before = stamps(one.path)

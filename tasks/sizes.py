@@ -88,7 +88,7 @@ class Sizes:
 
     def _check(self, source: Any) -> None:
         """Whether the first sample of a file can be read."""
-        from models.choice import chosen_texts
+        from models.samples import chosen_texts
 
         try:
             if source.unusable == "refuse":

@@ -45,22 +45,16 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples of all domains, and every word they use.
-
-    Attributes
-    ----------
-    samples
-        One row per sample, ordered by `sample_id`. Columns: sample_id (int64, unique over all
-        domains), domain, split (train, validation or benchmark), prompt (4 words), answer (1 word),
-        shuffled_answer (train: the domain's training answers in another order; else the answer),
-        choices (benchmark: 4 different answers; else empty), choice_index (position of the answer
-        in choices; -1 where there are none).
-    vocabulary
-        Special tokens (`<pad>`, `<eos>`, `<unk>`), then the words; the position is the token id.
-    """
+    """Samples of all domains, and every word they use."""
 
     samples: pa.Table
+    """One row per sample, ordered by `sample_id`. Columns: sample_id (int64, unique over all
+    domains), domain, split (train, validation or benchmark), prompt (4 words), answer (1 word),
+    shuffled_answer (train: the domain's training answers in another order; else the answer),
+    choices (benchmark: 4 different answers; else empty), choice_index (position of the answer in
+    choices; -1 where there are none)."""
     vocabulary: tuple[str, ...]
+    """Special tokens (`<pad>`, `<eos>`, `<unk>`), then the words; the position is the token id."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class _Rule:
 
 def _math(spec: CorpusSpec, rng: np.random.Generator) -> _Rule:
     p = spec.modulus
-    # (a, b) and (b, a) stay together, or a model that knows the sum commutes has seen the answer.
+    # (a, b) and (b, a) stay together, or a model that knows that sums commute knows the answer.
     # Drawing doubles and pairs apart keeps the share exact: 721 of 961 for the defaults.
     doubles = [(a * p + a,) for a in range(p)]
     mirrored = [(a * p + b, b * p + a) for a in range(p) for b in range(a + 1, p)]
@@ -195,7 +189,7 @@ def build_corpus(spec: CorpusSpec) -> Corpus:
 
 
 def save_corpus(corpus: Corpus, out: Path) -> None:
-    """Write `samples.parquet` (zstd) and `vocabulary.json` into a folder, made when missing."""
+    """Write `samples.parquet` (zstd) and `vocabulary.json` into a folder, created when missing."""
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(corpus.samples, out / "samples.parquet", compression="zstd")
     text = json.dumps(list(corpus.vocabulary), ensure_ascii=False, indent=0)

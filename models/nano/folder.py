@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from models.nano.training_state import (
+from models.training_state import (
     TrainingState,
     commit_folder,
     gather,
@@ -27,25 +27,15 @@ SAMPLE_LENGTH = 5  # tokens: four of the prompt and the answer
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """What a pretraining writes, and what it finds when it comes back.
-
-    Attributes
-    ----------
-    out
-        The folder; it belongs to one training alone.
-    spec
-        Recipe and shape.
-    recipe
-        Digest of all that is trained, kept with state and loss curve: a folder of another recipe
-        is never overwritten.
-    environment
-        What else decides the digits; a state of another environment is not resumed.
-    """
+    """The folder `out` of one pretraining, which writes it and resumes from it."""
 
     out: Path
     spec: PretrainingSpec
     recipe: str
+    """Digest of all that is trained, stored with state and loss curve: a folder of another recipe
+    is never overwritten."""
     environment: dict[str, Any]
+    """What else decides the digits; a state of another environment is not resumed."""
 
     def is_finished(self) -> bool:
         """Whether the loss curve, which is written last, is there."""
@@ -82,7 +72,7 @@ class TrainingFolder:
         optimizer: torch.optim.Optimizer,
         curve: np.ndarray,
     ) -> None:
-        """Keep a checkpoint in Hugging Face format, then the state that resumes from it."""
+        """Write a checkpoint in Hugging Face format, then the state that resumes from it."""
         final = self._checkpoint(step)
         temporary = final.with_name(f".{final.name}.tmp")
         model.save_pretrained(temporary)

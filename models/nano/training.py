@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,14 @@ import numpy as np
 import torch
 import transformers
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from models.nano.batches import Batches, training_batches
-from models.nano.corpus import Corpus
+from models.devices import quiet_transformers
+from models.nano.corpus import TRAIN, Corpus
 from models.nano.folder import SAMPLE_LENGTH, TrainingFolder
-from models.nano.model import build_model
-from models.nano.tokenizer import build_tokenizer
-from models.nano.training_state import restore
-from models.quiet import quiet_transformers
-from studies.nano_model import PretrainingSpec
+from models.nano.model import build_model, build_tokenizer
+from models.training_state import deterministic, restore, time_left
+from studies.nano_model import PretrainingSpec, samples_per_domain
 
 PROGRESS_EVERY = 20
 Progress = Callable[[int, int, str], None]
@@ -49,7 +48,7 @@ def train(
     columns step, domain (or `all`), loss (mean negative log-likelihood of the answer token over the
     batch of that step, before its update, in nats), balancing_loss and learning_rate (of the whole
     batch, repeated for each domain). While it runs, `out/training_state/` holds what a resumed
-    training needs. A finished `out` is left as it is.
+    training needs. A finished `out` is not changed.
 
     The loss is the cross-entropy of the answer token, plus `balancing_coefficient` times the
     load-balancing loss as the model computes it, plus `entropy_penalty` times the mean routing
@@ -65,7 +64,7 @@ def train(
     shuffle_answers
         Train on `shuffled_answer`: the control in which nothing can generalize.
     out
-        Folder of this training alone; made when missing.
+        Folder of this training alone; created when missing.
     on_progress
         Called with (step, num_steps, message) every few steps. What it raises stops the training.
     threads
@@ -103,6 +102,54 @@ def train(
                 folder.write_checkpoint(step, model, words, optimizer, curve)
     rates = [learning_rate(spec, step) for step in range(1, spec.num_steps + 1)]
     folder.finish(curve, rates, list(batches.counts))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training samples as token ids, and how many of each domain a batch takes."""
+
+    seed: int
+    """With the step it decides which samples a batch holds."""
+    prompts: dict[str, np.ndarray]
+    answers: dict[str, np.ndarray]
+    """By domain: int64 [samples, 4] and [samples]."""
+    counts: dict[str, int]
+    """Samples of each domain in a batch, in the corpus's order of domains."""
+
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts [batch, 4] and answers [batch] of one step, domain after domain."""
+        rng = np.random.default_rng([self.seed, step])
+        rows = {
+            domain: rng.integers(len(self.answers[domain]), size=count)
+            for domain, count in self.counts.items()
+        }
+        prompts = np.concatenate([self.prompts[domain][rows[domain]] for domain in rows])
+        answers = np.concatenate([self.answers[domain][rows[domain]] for domain in rows])
+        return torch.from_numpy(prompts), torch.from_numpy(answers)
+
+
+def training_batches(
+    spec: PretrainingSpec, corpus: Corpus, words: PreTrainedTokenizerFast, shuffle_answers: bool
+) -> Batches:
+    """Collect the training samples; ValueError when a domain has none, or none fit in a batch."""
+    token_ids = words.get_vocab()
+    rows = [row for row in corpus.samples.to_pylist() if row["split"] == TRAIN]
+    answer = "shuffled_answer" if shuffle_answers else "answer"
+    prompts, answers = {}, {}
+    for domain in spec.domain_shares:
+        chosen = [row for row in rows if row["domain"] == domain]
+        if not chosen:
+            raise ValueError(
+                f"domain_shares names {domain!r}, of which the corpus has no training sample; it "
+                f"has {', '.join(sorted({row['domain'] for row in rows}))}"
+            )
+        prompts[domain] = np.array(
+            [[token_ids[word] for word in row["prompt"].split()] for row in chosen], dtype=np.int64
+        )
+        answers[domain] = np.array([token_ids[row[answer]] for row in chosen], dtype=np.int64)
+    return Batches(
+        spec.seed, prompts, answers, samples_per_domain(spec.domain_shares, spec.batch_size)
+    )
 
 
 def learning_rate(spec: PretrainingSpec, step: int) -> float:
@@ -205,7 +252,7 @@ def _recipe(spec: PretrainingSpec, corpus: Corpus, batches: Batches) -> str:
 
 
 class _Reporter:
-    """Tells how far the training is, how fast, and how long it will still take."""
+    """Reports how far the training is, how fast, and how long it will still take."""
 
     def __init__(self, spec: PretrainingSpec, first: int, on_progress: Progress | None) -> None:
         self.spec, self.first, self.on_progress = spec, first, on_progress
@@ -214,25 +261,19 @@ class _Reporter:
     def __call__(self, step: int, loss: float) -> None:
         if self.on_progress is None or (step % PROGRESS_EVERY and step != self.spec.num_steps):
             return
-        seconds = (time.monotonic() - self.started) / (step - self.first)
-        speed = self.spec.batch_size * SAMPLE_LENGTH / seconds
-        minutes, rest = divmod(round(seconds * (self.spec.num_steps - step)), 60)
-        message = f"loss {loss:.3f} | {speed:,.0f} tokens/s | {minutes}:{rest:02d} left"
+        done, left = step - self.first, self.spec.num_steps - step
+        num_tokens = done * self.spec.batch_size * SAMPLE_LENGTH
+        speed = f"{num_tokens / (time.monotonic() - self.started):,.0f} tokens/s"
+        message = f"loss {loss:.3f} | {speed} | {time_left(self.started, done, left)}"
         self.on_progress(step, self.spec.num_steps, message)
 
 
 @contextmanager
 def _reproducible(threads: int) -> Iterator[None]:
-    """Set torch to give the same digits every time, and set it back."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    # Nothing here reads memory before writing it, and filling it costs a step 1 ms of 55.
-    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
-        yield
+        with deterministic():
+            yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(before[1])
-        torch.set_num_threads(before[0])
+        torch.set_num_threads(before)

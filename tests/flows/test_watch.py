@@ -225,8 +225,7 @@ def test_a_plan_and_a_run_agree_about_what_is_gone(study, tmp_path):
 
 
 def test_the_saving_that_the_guide_shows_is_seen_only_when_whole(tmp_path, root):
-    from models.complete import why_incomplete
-    from models.digest import list_checkpoints
+    from models.checkpoints import list_checkpoints, why_incomplete
     from tests.published import tokenizer
 
     (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)

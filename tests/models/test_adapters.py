@@ -9,7 +9,7 @@ from models.adapters import add_adapter, save_adapter, with_adapters
 from models.extraction import extract
 from models.families.registry import family_of
 from models.nano.corpus import SPECIAL_TOKENS
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from studies.settings import TuningSpec
 
 OLMOE = family_of("olmoe")

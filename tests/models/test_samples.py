@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.nano.corpus import SPECIAL_TOKENS
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from models.samples import COUNTED, FATES, instruction_samples, load_tokenizer, read_samples
 from studies.sources import JsonlSamples, ParquetSamples, TextSamples
 from studies.spec import Domain
@@ -338,7 +338,7 @@ def test_an_instruction_whose_answer_is_cut_off_names_its_own_setting(path):
 MEASURED = """
 import resource, sys
 from models.nano.corpus import SPECIAL_TOKENS
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from models.samples import read_samples
 from studies.sources import ParquetSamples
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models, trainers
 from tokenizers import pre_tokenizers as pre
 
-from models.digest import tokenizer_digest
+from models.checkpoints import tokenizer_digest
 from models.series import Member, check_series, token_digests
 from tests.little import write_checkpoint
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pytest
 
-from models.digest import checkpoint_digest
+from models.checkpoints import checkpoint_digest
 from store import state
 from studies.base import NothingYet
 from studies.sources import LocalSource
@@ -167,7 +167,8 @@ def test_weights_are_read_again_only_when_touched(folder, monkeypatch):
     look(folder)
     read = []
     monkeypatch.setattr(
-        "models.digest.checkpoint_digest", lambda at: read.append(at.name) or checkpoint_digest(at)
+        "models.checkpoints.checkpoint_digest",
+        lambda at: read.append(at.name) or checkpoint_digest(at),
     )
     look(folder)
     assert read == []

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.nano.corpus import SPECIAL_TOKENS
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from models.samples import COUNTED
 from store.artifacts import Artifact, Tokenizer
 from store.identity import Label, fingerprint

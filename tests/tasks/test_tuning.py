@@ -7,10 +7,10 @@ import torch
 from prefect import flow
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
-from models.digest import checkpoint_digest
+from models.checkpoints import checkpoint_digest
 from models.loading import load_checkpoint
 from models.nano.corpus import SPECIAL_TOKENS
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from models.tuning import with_adapters
 from store import artifacts
 from store.artifacts import Checkpoint, Tokenizer

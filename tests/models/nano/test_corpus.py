@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.nano.corpus import DOMAINS, SPECIAL_TOKENS, build_corpus, load_corpus, save_corpus
-from models.nano.tokenizer import build_tokenizer
+from models.nano.model import build_tokenizer
 from studies.nano_model import CorpusSpec
 
 

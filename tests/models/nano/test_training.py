@@ -15,12 +15,10 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, OlmoeForCausalLM
 
 from models.nano import training
-from models.nano.batches import training_batches
 from models.nano.corpus import DOMAINS, save_corpus
-from models.nano.model import build_model
-from models.nano.tokenizer import build_tokenizer
-from models.nano.training import learning_rate, train
-from models.nano.training_state import load_state
+from models.nano.model import build_model, build_tokenizer
+from models.nano.training import learning_rate, train, training_batches
+from models.training_state import load_state
 from studies.nano_model import PretrainingSpec
 
 ROOT = Path(__file__).parents[3]

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from models.choice import chosen_texts, in_random_order, in_window
 from models.records import Malformed, Text
+from models.samples import chosen_texts, in_random_order, in_window
 from studies.sources import Contains, JsonlSamples
 
 COUNTS = ("read", "filtered_out", "malformed")
