@@ -148,7 +148,7 @@ def test_likeness_follows_answers_or_inputs_or_neither():
     assert likeness(RANDOM, inputs, None, **how).with_answer is None
 
 
-def test_as_many_answers_and_inputs_as_samples_are_asked_for():
+def test_as_many_answers_and_inputs_as_samples_are_required():
     """Half as many once passed for samples with twice the features."""
     inputs = [[0]] * 40
     with pytest.raises(ValueError, match="found 40 samples and 20 answers"):

@@ -127,7 +127,7 @@ def test_uniform_routing_has_centred_cosine_zero_not_noise(num_experts):
     assert consecutive_cosines(routing, np.zeros_like(routers)).tolist() == [[0.0, 0.0]] * 3
 
 
-def test_nearly_uniform_routing_keeps_its_centred_cosine():
+def test_nearly_uniform_routing_has_the_same_centred_cosine():
     rng = np.random.default_rng(5)
     tilt = rng.normal(size=(4, 3, 6)) * 1e-7
     routing = 1 / 6 + tilt - tilt.mean(axis=-1, keepdims=True)

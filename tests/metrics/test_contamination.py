@@ -18,11 +18,11 @@ def test_against_sorting(scores, share):
 
 
 @pytest.mark.parametrize(
-    ("scores", "share", "said"),
+    ("scores", "share", "message"),
     [([], 0.2, "at least one token"), ([np.nan], 0.2, "not finite"), ([1.0], 0.0, "in \\(0, 1\\]")],
 )
-def test_what_cannot_be_scored_is_refused(scores, share, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_scored_is_refused(scores, share, message):
+    with pytest.raises(ValueError, match=message):
         min_k_score(scores, share)
 
 

@@ -137,17 +137,17 @@ def test_one_row_for_every_setting():
 WEIGHTS_NULLS = np.random.default_rng(0).dirichlet(np.ones(6), size=(40, 3))
 
 
-def test_shuffled_samples_keep_every_row_of_every_layer():
+def test_shuffled_samples_have_every_row_of_every_layer():
     null = null_routing(WEIGHTS_NULLS, "shuffled_samples", seed=1)
     for layer in range(3):
         assert sorted(map(tuple, null[:, layer])) == sorted(map(tuple, WEIGHTS_NULLS[:, layer]))
     assert not np.array_equal(null, WEIGHTS_NULLS)
     # Layers are dealt out independently: hardly a sample keeps all of its rows.
-    kept = (null == WEIGHTS_NULLS).all(axis=-1)
-    assert kept.all(axis=1).mean() < 0.1
+    unchanged = (null == WEIGHTS_NULLS).all(axis=-1)
+    assert unchanged.all(axis=1).mean() < 0.1
 
 
-def test_the_load_preserving_null_keeps_ranks_and_nearly_the_load():
+def test_the_load_preserving_null_has_the_same_ranks_and_nearly_the_load():
     skewed = np.random.default_rng(1).dirichlet([8, 4, 2, 1, 0.5, 0.25], size=(4000, 2))
     null = null_routing(skewed, "load_preserving", seed=1)
     assert np.array_equal(np.sort(null, axis=-1), np.sort(skewed, axis=-1))
@@ -178,7 +178,7 @@ def test_a_shuffle_of_samples_cannot_move_a_mean_over_pairs_and_the_load_preserv
     assert mean_pairwise_distance(pathways_in_unit(null, 0.7, "expert")).mean > 1.2 * own
 
 
-def test_relabelled_experts_keep_sharpness_alone():
+def test_relabelled_experts_have_the_same_sharpness_alone():
     null = null_routing(WEIGHTS_NULLS, "relabelled_experts", seed=1)
     assert np.array_equal(np.sort(null, axis=-1), np.sort(WEIGHTS_NULLS, axis=-1))
     assert null.mean(axis=0) == pytest.approx(np.full((3, 6), 1 / 6), abs=0.08)

@@ -23,17 +23,17 @@ def test_a_parabola_is_recovered_exactly():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ([1, 2, 3], "3 points are fewer than 4"),
         ([2] * 5, "constant"),
         ([1, np.nan, 2, 3], "finite"),
     ],
 )
-def test_without_a_fit_it_says_why(values, said):
+def test_without_a_fit_there_is_a_reason(values, message):
     trend = quadratic_trend(np.arange(len(values)), values)
     assert trend["quadratic"] is None
-    assert said in trend["note"]
+    assert message in trend["note"]
 
 
 def test_a_turn_outside_the_curve_is_no_turn():
@@ -88,10 +88,10 @@ def wild_curve():
 
 def test_what_comes_later_changes_nothing():
     values = wild_curve()
-    whole = outliers(values)
-    assert whole.any()
+    all_at_once = outliers(values)
+    assert all_at_once.any()
     for upto in range(1, 60):
-        assert (outliers(values[:upto]) == whole[:upto]).all()
+        assert (outliers(values[:upto]) == all_at_once[:upto]).all()
 
 
 @pytest.mark.parametrize("change", [lambda x: 7 - 3 * x, lambda x: x + 1000])
@@ -113,7 +113,7 @@ def false_alarms(curves, multiple=8.0):
     return float(np.mean([one[MIN_DIFFERENCES + 1 :] for one in called]))
 
 
-def test_false_alarms_are_as_rare_as_the_docstring_says():
+def test_false_alarms_are_as_rare_as_in_the_docstring():
     random = np.random.default_rng(SEED)
     noise = random.normal(size=(600, 35))
     assert false_alarms(noise.cumsum(axis=1)) < 0.003

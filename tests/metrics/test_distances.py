@@ -119,7 +119,7 @@ def test_few_distinct_pathways_are_exact_however_many_samples_share_them():
 
 
 @pytest.mark.parametrize("max_pairs", [50, 1500])
-def test_a_draw_says_so_and_repeats_with_its_seed(max_pairs):
+def test_a_draw_is_marked_and_repeats_with_its_seed(max_pairs):
     group = random_strings(5, 60)
     found = mean_pairwise_distance(group, max_pairs=max_pairs, seed=7)
     assert (found.num_pairs, found.num_total_pairs, found.exact) == (max_pairs, 1770, False)

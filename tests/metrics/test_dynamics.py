@@ -32,14 +32,14 @@ def test_a_norm_that_grows_with_the_log_of_the_step_neither_settles_nor_wavers_p
     )
 
 
-def test_uneven_spacing_is_told_and_nearly_even_spacing_is_not():
+def test_uneven_spacing_is_reported_and_nearly_even_spacing_is_not():
     norms = [1.0, 3.0, 4.0, 4.5]
     assert router_dynamics(norms, [5_000, 125_000, 245_000, 370_000]).note is None
     assert "unevenly spaced" in router_dynamics(norms, [0, 25, 50, 100]).note
 
 
 @pytest.mark.parametrize("num", [1, 2])
-def test_too_few_checkpoints_say_so(num):
+def test_too_few_checkpoints_are_reported(num):
     found = router_dynamics(np.ones(num), np.arange(num))
     assert found.mean_change is None
     assert "too few changes" in found.note

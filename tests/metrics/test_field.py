@@ -52,7 +52,7 @@ def test_the_mean_of_layers_is_the_mean_of_layers():
         (2, ("math",), "domain_specialisation", "the study has one domain"),
     ],
 )
-def test_what_cannot_be_had_is_null_and_says_why(top_k, domains, measure, reason):
+def test_what_cannot_be_computed_is_null_with_a_reason(top_k, domains, measure, reason):
     row = by_measure(field_tables(*study(domains), top_k, seed=0).measures)[measure]
     assert row["value"] is None
     assert row["note"].startswith("not available, because")

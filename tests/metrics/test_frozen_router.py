@@ -64,8 +64,8 @@ def test_path_distance_is_divided_by_the_longer_path():
     numbers = np.array([2.5]), routing, np.eye(2)[None], np.array([0.1]), np.array([0.3])
     (row,) = router_rows("log_uniform_scale", *numbers, kernel_scale=1.0, threshold=0.7, ridge=1.0)
     assert row["path_distance_normalized"] == pytest.approx(1 / 2)
-    told = [row[name] for name in ("router", "router_scale", "training_loss", "validation_loss")]
-    assert told == [0, 2.5, 0.1, 0.3]
+    given = [row[name] for name in ("router", "router_scale", "training_loss", "validation_loss")]
+    assert given == [0, 2.5, 0.1, 0.3]
 
 
 def test_correlations_of_independent_routers():
@@ -89,11 +89,11 @@ def test_correlations_of_independent_routers():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "said"),
+    ("kernel", "message"),
     [(np.ones((2, 3)), "square"), ([[1, 2], [0, 1]], "symmetric"), ([[1, 2], [2, 1]], "below 0")],
 )
-def test_what_is_no_kernel_is_refused(kernel, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_kernel_is_refused(kernel, message):
+    with pytest.raises(ValueError, match=message):
         kernel_features(kernel)
 
 

@@ -116,7 +116,7 @@ def test_the_first_epsilon_in_range_wins():
     )
 
 
-def test_the_nearest_epsilon_stands_in_and_says_so():
+def test_the_nearest_epsilon_stands_in_with_a_note():
     # Shares jump from 0 over 1/3: |0.2 - 0| = 0.2 is further than |1/3 - 0.25|.
     choice = choose_epsilon(settled_at([0.35, 0.75, 1.5]), [0, 10, 20])
     assert (choice.epsilon, choice.in_range) == (0.4, False)
@@ -309,7 +309,7 @@ def test_equals_the_slow_twin_of_generalization(table, start_correct):
 
 @settings(deadline=None, max_examples=60)
 @given(correct_tables)
-def test_a_sample_is_generalized_exactly_if_its_last_answers_say_so(table):
+def test_a_sample_is_generalized_exactly_by_its_last_answers(table):
     correct = np.array(table)
     found = generalization_steps(correct, np.arange(correct.shape[1]))
     strict = generalization_steps(correct, np.arange(correct.shape[1]), start_correct=True)

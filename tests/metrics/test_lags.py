@@ -30,7 +30,7 @@ def test_a_lead_is_found_with_its_sign_and_lag(grid, least):
 
 
 @pytest.mark.parametrize("grid", ["even 10", "even 20", "even 35"])
-def test_what_leads_by_more_than_can_be_told_is_not_given_the_wrong_sign(grid):
+def test_what_leads_by_more_than_the_test_covers_is_not_given_the_wrong_sign(grid):
     for row in judged(grid, (3,)).values():
         assert row["wrong_sign"] <= 0.06
         assert row["right_sign"] + row["wrong_sign"] <= 0.10
@@ -42,7 +42,7 @@ def test_first_differences_do_not_turn_a_lead_around():
     assert row["right_sign"] > row["wrong_sign"]
 
 
-def test_looking_at_five_lags_keeps_power_at_the_same_checkpoint():
+def test_five_lags_have_power_at_the_same_checkpoint():
     assert judged("even 20", (0,), 100)[NOISE, 0]["right_lag"] > 0.7
     assert judged("even 35", (0,), 100)[NOISE, 0]["right_lag"] > 0.95
 
@@ -62,7 +62,7 @@ def test_the_same_period_breaks_the_promise_and_is_left_out_of_it():
     assert PROMISED_RATE < row.rejection_rate < 0.25
 
 
-def test_holm_over_a_table_keeps_its_level():
+def test_holm_over_a_table_has_its_level():
     (row,) = familywise(
         num_tables=50, seed=3, grids=["even 20"], families=["shared burst of noise"]
     )

@@ -276,7 +276,7 @@ def following():
 
 
 @pytest.mark.parametrize(
-    ("graded", "separating", "otherwise", "said"),
+    ("graded", "separating", "otherwise", "message"),
     [
         ([-5.0] * 8, 8, 0, "passes"),
         ([-5.0] * 6 + [-2.0] * 2, 6, 0, "passes"),
@@ -290,15 +290,15 @@ def following():
         ([None] * 8, 0, 0, "has no control"),
     ],
 )
-def test_each_condition_on_separation(following, graded, separating, otherwise, said):
+def test_each_condition_on_separation(following, graded, separating, otherwise, message):
     controls = {f"t{number}": [f"t{number}-shuffled"] for number in range(8)}
     pairs = [separation(number, one) for number, one in enumerate(graded)]
     monitor, recipes = REGISTRY["pathway_distance"], dict.fromkeys(controls, "base")
     rows = judge(following, controls, **SETTINGS)
     (row,) = leaderboard_rows(following, rows, pairs, controls, recipes, [monitor], 0.05)
     assert (row["num_separating"], row["num_separating_otherwise"]) == (separating, otherwise)
-    assert row["passes"] == (said == "passes"), row["note"]
-    assert said in row["note"]
+    assert row["passes"] == (message == "passes"), row["note"]
+    assert message in row["note"]
 
 
 def test_a_rise_that_a_control_shares_is_no_case():

@@ -48,7 +48,7 @@ def test_every_number_has_one_row(tensors):
     assert len(keys) == len(set(keys))
 
 
-def test_a_ratio_is_told_only_where_it_is_well_conditioned(tensors):
+def test_a_ratio_is_reported_only_where_it_is_well_conditioned(tensors):
     routing, routers = tensors
     scores = pathway_consistency(routing, routers)
     assert not scores.ill_conditioned_N.any()
@@ -73,7 +73,7 @@ def test_one_layer_has_no_consistency_but_the_rest(tensors):
     assert sample_rows(routing[:, :1], routers[:1], 0.7)["roughness"] == [None] * 12
 
 
-def test_sampled_pairs_come_with_an_interval_and_say_so(tensors):
+def test_sampled_pairs_come_with_an_interval_and_a_note(tensors):
     routing, _ = tensors
     (row, *_) = distance_rows(routing, PairSettings(0.7, max_pairs=30, seed=1))
     assert row.low < row.value < row.high
@@ -121,16 +121,16 @@ def test_a_group_has_the_measures_of_its_domain_and_its_mean_loss(tensors):
     assert {row.scope for row in rows} == {"group"}
     assert {row.num_samples for row in rows} == {7}
     assert value(rows, "training_loss", "group") == pytest.approx(losses[:7].mean())
-    whole = domain_rows(routing[:7], routers, SETTINGS)
+    full = domain_rows(routing[:7], routers, SETTINGS)
     names = {row.metric for row in rows} - {"training_loss"}
     assert {"pathway_distance", "pathway_consistency_median", "layer_cosine"} <= names
     assert not any(name.endswith("_centred") for name in names)
     for name in names:
-        assert value(rows, name, "group") == value(whole, name)
+        assert value(rows, name, "group") == value(full, name)
     assert len(rows) == len(names) + 1
 
 
-def test_a_group_of_a_model_with_one_layer_keeps_distance_and_loss(tensors):
+def test_a_group_of_a_model_with_one_layer_has_distance_and_loss(tensors):
     routing, routers = tensors
     rows = group_rows(routing[:, :1], routers[:1], np.ones(12), SETTINGS)
     (row,) = [row for row in rows if row.metric == "pathway_consistency_median"]

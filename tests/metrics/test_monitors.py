@@ -121,7 +121,7 @@ def test_moving_average_is_added_per_series_and_domain(curves):
 
 
 @pytest.mark.parametrize(
-    ("p", "holm_p", "rho", "lag", "direction", "said"),
+    ("p", "holm_p", "rho", "lag", "direction", "message"),
     [
         (1.0, 1.0, 0.5, None, 1, "no relation beyond the trend is shown"),
         (0.2, 0.9, 0.5, 0, 1, "no relation beyond the trend is shown"),
@@ -137,14 +137,14 @@ def test_moving_average_is_added_per_series_and_domain(curves):
         (None, None, None, None, 1, "cannot tell"),
     ],
 )  # fmt: skip
-def test_verdicts_in_words(p, holm_p, rho, lag, direction, said):
+def test_verdicts_in_words(p, holm_p, rho, lag, direction, message):
     result = CorrelationResult(
         20, pearson=0.5, difference_p=p, difference_spearman=rho, difference_lag=lag
     )
-    assert verdict(result, holm_p, direction, 0.05) == said
+    assert verdict(result, holm_p, direction, 0.05) == message
 
 
-def test_a_monitor_that_leads_by_one_checkpoint_follows_and_is_said_to_lead():
+def test_a_monitor_that_leads_by_one_checkpoint_follows_and_leads():
     rng = np.random.default_rng(2)
     rise = 1 / (1 + np.exp(-(STEPS - 1200) / 250))
     wobble = rng.normal(size=len(STEPS) + 1) * 0.05

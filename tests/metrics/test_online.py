@@ -47,9 +47,9 @@ def lead_of(frame, controls=MAIN, monitor=DISTANCE.measure):
     return row
 
 
-def test_nothing_is_said_before_the_loss_is_flat_and_a_turn_is_called_after():
-    said, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
-    words = [row["call"] for row in said if row["monitor"] == DISTANCE.measure]
+def test_nothing_is_called_before_the_loss_is_flat_and_a_turn_is_called_after():
+    called, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
+    words = [row["call"] for row in called if row["monitor"] == DISTANCE.measure]
     assert words[:4] == [TOO_EARLY] * 4
     assert NO_CHANGE in words
     assert words[-1] == TURNED
@@ -60,11 +60,11 @@ def test_nothing_is_said_before_the_loss_is_flat_and_a_turn_is_called_after():
 
 
 def test_the_baseline_calls_when_the_loss_is_flat():
-    said, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
+    called, _ = online_rows(curves(), MAIN, [DISTANCE], **HOW)
     row = lead_of(curves(), monitor=LOSS_FLAT.measure)
     assert row["call_step"] == row["flat_step"]
     assert row["lead"] == row["accuracy_step"] - row["flat_step"] > 0
-    words = {r["step"]: r["call"] for r in said if r["monitor"] == LOSS_FLAT.measure}
+    words = {r["step"]: r["call"] for r in called if r["monitor"] == LOSS_FLAT.measure}
     assert next(step for step in STEPS if words[step] == TURNED) == row["flat_step"]
     assert set(words.values()) == {TOO_EARLY, TURNED}
     assert lead_of(curves(rises=False), monitor=LOSS_FLAT.measure)["false_alarm"]
@@ -106,11 +106,11 @@ def test_a_measure_that_is_no_monitor_never_calls():
     frame = curves()
     future = frame[frame["monitor"] == DISTANCE.measure].assign(monitor=ahead.measure)
     frame = pd.concat([frame, future], ignore_index=True)
-    for said in online_rows(frame, MAIN, [DISTANCE, ahead], **HOW):
-        assert {row["monitor"] for row in said} == {DISTANCE.measure, LOSS_FLAT.measure}
+    for rows in online_rows(frame, MAIN, [DISTANCE, ahead], **HOW):
+        assert {row["monitor"] for row in rows} == {DISTANCE.measure, LOSS_FLAT.measure}
     unmonitored = dataclasses.replace(DISTANCE, monitored=False)
-    for said in online_rows(frame, MAIN, [unmonitored], **HOW):
-        assert {row["monitor"] for row in said} == {LOSS_FLAT.measure}
+    for rows in online_rows(frame, MAIN, [unmonitored], **HOW):
+        assert {row["monitor"] for row in rows} == {LOSS_FLAT.measure}
     assert LOSS_FLAT not in MONITORS  # nor is the baseline held against accuracy
 
 
@@ -140,8 +140,8 @@ def test_without_accuracy_a_call_is_neither_early_nor_false():
     assert (row["accuracy_step"], row["lead"], row["false_alarm"]) == (None, None, None)
     assert lead_of(unscored, ALL_CONTROLS)["false_alarm"]  # there nothing can generalize
     unmeasured = REGISTRY["layer_cosine"].measure
-    for said in online_rows(unscored, MAIN, [REGISTRY[unmeasured]], **HOW):
-        assert unmeasured not in {row["monitor"] for row in said}
+    for rows in online_rows(unscored, MAIN, [REGISTRY[unmeasured]], **HOW):
+        assert unmeasured not in {row["monitor"] for row in rows}
 
 
 @pytest.mark.parametrize(("direction", "last"), [(-1, NO_CHANGE), (0, TURNED), (1, TURNED)])
@@ -153,7 +153,7 @@ def test_a_rise_turns_a_monitor_that_may_rise(direction, last):
     assert words[6:] == [last] * 2  # once turned it stays so, though the monitor came back
 
 
-def test_a_loss_that_never_looks_flat_says_so():
+def test_a_loss_that_never_looks_flat_has_a_note():
     frame = curves()
     frame.loc[frame["monitor"] == "training_loss", "value"] = np.linspace(20, 0, len(STEPS))
     for monitor in (DISTANCE, LOSS_FLAT):

@@ -54,16 +54,16 @@ def test_ties_go_to_the_lower_expert_id():
     assert pathway_strings(routing, 0.9) == expected
 
 
-def test_a_row_that_never_exceeds_the_threshold_keeps_all_experts():
+def test_a_row_that_never_exceeds_the_threshold_selects_all_experts():
     assert chosen([0.5, 0.4995], 0.9997) == [0, 1]
     assert pathway_lengths(np.array([[[0.5, 0.4995]]]), 0.9997)[0].tolist() == [2]
 
 
-def test_threshold_zero_keeps_the_first_expert():
+def test_threshold_zero_selects_the_first_expert():
     assert chosen([0.1, 0.6, 0.3], 0.0) == [1]
 
 
-def test_threshold_one_keeps_all_experts():
+def test_threshold_one_selects_all_experts():
     weights_NLK = random_routing(0)
     assert (select_experts(weights_NLK, 1.0).num_selected_NL == weights_NLK.shape[-1]).all()
 

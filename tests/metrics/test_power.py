@@ -44,7 +44,7 @@ def test_the_wobble_is_what_single_documents_do_not_explain():
 
 
 def test_documents_that_are_decided_add_no_noise():
-    """The binomial variance of 240 documents would take the whole wobble of 2 % away."""
+    """The binomial variance of 240 documents would take all of the wobble of 2 % away."""
     found = [
         (
             power_at(fixed(accuracy(0.02, seed), 240), STEPS, num_simulations=1),
@@ -87,7 +87,7 @@ def test_correction_costs_power():
     assert 0 < found.corrected_power < found.power
 
 
-def test_without_a_wobble_or_with_few_checkpoints_nothing_is_seen():
+def test_without_a_wobble_or_with_few_checkpoints_nothing_is_found():
     smooth = power_at(fixed(accuracy(0), 20_000), STEPS, num_simulations=20)
     assert (smooth.power, smooth.wobble < 0.001) == (0.0, True)
     few = power_at(answered(accuracy(0.05)[:7], 240), STEPS[:7])

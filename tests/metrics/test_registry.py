@@ -5,7 +5,7 @@ import pytest
 from metrics.registry import REGISTRY, by_name, markdown, monitor_rows
 
 
-def test_every_measure_says_what_it_is_where_from_and_how():
+def test_every_measure_has_its_title_unit_source_and_formula():
     for name, one in REGISTRY.items():
         assert name == one.measure == one.measure.lower()
         assert min(len(one.title), len(one.unit), len(one.source), len(one.formula)) > 2, name

@@ -125,7 +125,7 @@ def test_many_trainings_are_drawn_and_the_same_each_time():
     assert found.p_value == found.smallest_p == 1 / 50_000
 
 
-def test_it_keeps_its_level():
+def test_it_has_its_level():
     rng = np.random.default_rng(2)
     ps = np.array(
         [

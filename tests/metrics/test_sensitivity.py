@@ -51,7 +51,7 @@ def test_every_setting_has_one_default_and_rows_for_both_windows():
     assert own["pearson"].item() == pytest.approx(-1)
 
 
-def test_documents_are_tried_without_the_marked_where_the_study_keeps_them():
+def test_documents_are_tried_without_the_marked_where_the_study_scores_them():
     curves = {"pathway_distance": 20 - RISE}
     scores = pd.DataFrame({"value": RISE, "value_unmarked": RISE - 0.01, "num_removed": 0})
 
@@ -64,7 +64,7 @@ def test_documents_are_tried_without_the_marked_where_the_study_keeps_them():
     assert tried(scores.assign(value_unmarked=RISE)) == {"all": True}  # nothing is marked
 
 
-def test_what_is_not_there_says_why():
+def test_what_is_missing_has_a_reason():
     trial = Trial("tuning", "tuned", "pathway_distance", RISE, RISE, False, "not available, x")
     rows = sensitivity_rows("main", "math", [trial], seed=0)
     assert {row["note"] for row in rows} == {"not available, x"}

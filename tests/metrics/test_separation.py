@@ -47,7 +47,7 @@ def test_verdicts(main, control, direction, verdict):
 
 
 def test_significant_here_and_not_there_is_no_difference():
-    """As in chemistry of the nano study: -.0147 and -.0104 were told apart, at 0.7 errors."""
+    """As in chemistry of the nano study: -.0147 and -.0104 were separated, at 0.7 errors."""
     rng = np.random.default_rng(7)
     main = np.linspace(0, -0.0147, 30) + 0.0015 * rng.normal(size=30)
     control = np.linspace(0, -0.0120, 30) + 0.0052 * rng.normal(size=30)
@@ -91,7 +91,7 @@ def test_the_sentence_has_the_numbers():
     assert found.graded == pytest.approx(-3.406 / 0.23, rel=0.02)
 
 
-def test_false_positive_rates_stay_where_the_page_says():
+def test_false_positive_rates_stay_as_on_the_page():
     rates = {r["family"]: r["rate"] for r in false_positive_rates(20, num_pairs=300, seed=1)}
     assert rates["white noise"] <= 0.02
     assert rates["the same change in both, white noise"] <= 0.02
@@ -114,7 +114,7 @@ def test_noiseless_series_have_no_gap_but_a_verdict():
         ([np.inf] * 8, [1.0] * 8, "the main series holds a value that is not finite"),
     ],
 )
-def test_what_cannot_be_told_is_said(main, control, reason):
+def test_without_a_verdict_there_is_a_reason(main, control, reason):
     result = separate("x", main, control, np.arange(len(main)), 1)
     assert result.verdict == CANNOT_TELL
     assert result.sentence == f"x: cannot tell, because {reason}."

@@ -71,7 +71,7 @@ def test_congestion_is_recovered_from_loads_that_follow_it():
     assert congestion_coefficient(weights, load[None])[0] == pytest.approx(gamma, rel=1e-6)
 
 
-def test_an_even_load_says_nothing_of_congestion():
+def test_an_even_load_has_no_congestion():
     weights = np.full((4, 1, 4), 0.25)
     assert np.isnan(congestion_coefficient(weights, np.full((1, 4), 0.25))).all()
 
@@ -158,7 +158,7 @@ def test_top_k_counts_an_expert_among_a_tokens_choices():
     assert vocabulary_specialisation(chosen, ids, 3).tolist() == [1.0]
 
 
-def test_rare_tokens_say_nothing():
+def test_rare_tokens_do_not_count():
     assert vocabulary_specialisation(np.zeros((5, 1, 1), int), np.arange(5), 4) is None
 
 
