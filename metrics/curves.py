@@ -6,7 +6,7 @@ monitor `accuracy`.
 Shapes: T checkpoints.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,7 @@ MIN_CHECKPOINTS = 4
 RISE = 0.10
 """Accuracy counts as risen when it ends this far above its start and above every control."""
 
-Abscissa = Literal["index", "log_step"]
-
-ABSCISSAS: tuple[Abscissa, ...] = ("index", "log_step")
+ABSCISSAS = ("index", "log_step")
 
 WINDOW = 12
 """Differences before a checkpoint from which its usual difference is estimated."""

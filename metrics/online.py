@@ -6,8 +6,8 @@ then on a monitor has *turned* when it has moved away from where it stood at tha
 its own wobble between checkpoints. The benchmark enters only afterwards: how early or late
 was the call?
 
-Often accuracy has made half of its rise before the loss is flat; then no measure could be early.
-And where it has not, the loss alone already is a sign: `loss_flat` calls as soon as it is
+Often accuracy has completed half of its rise before the loss is flat; then no measure could be
+early. And where it has not, the loss alone already is a sign: `loss_flat` calls as soon as it is
 flat, and what a measure adds is what it adds to that.
 
 Shapes: T checkpoints.
@@ -29,7 +29,7 @@ noise a run of 12 to 35 checkpoints then ends with a call in about one of twenty
 that wanders calls far more often: over 35 checkpoints in one of four where neighbours correlate at
 0.7, and in one of two on a random walk."""
 RISEN_SHARE = 0.5
-"""The benchmark's step is the first at which accuracy has made this share of its rise."""
+"""The benchmark's step is the first at which accuracy has completed this share of its rise."""
 
 LOSS_FLAT = REGISTRY["loss_flat"]
 """What an online call is compared with."""
@@ -138,7 +138,7 @@ def noise_scale(values_T: NDArray[np.float64], steps_T: NDArray[np.float64]) -> 
 
 
 def accuracy_step(accuracy_T: NDArray[np.float64], steps_T: NDArray[np.int64]) -> int:
-    """First step at which accuracy has made half of its rise, from its first value to its last.
+    """First step at which accuracy has completed half of its rise, from first value to last.
 
     Means something only where accuracy rises (:func:`metrics.curves.risen_cases`).
 

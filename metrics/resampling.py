@@ -16,8 +16,6 @@ LARGEST_EXACT = 8
 """Up to this many values all orders are enumerated (8! = 40,320)."""
 
 _CHUNK = 10_000
-
-
 # Sums of the same terms in another order differ in the last bits; ties must still count as ties.
 _TIE = 1e-12
 # Of sums of agreements, which are of any size.
