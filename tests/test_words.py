@@ -27,8 +27,8 @@ INSTEAD = {
 ROOMS = ("flows", "tasks", "metrics", "models", "evals", "hub", "store", "reports", "studies",
          "deployments")  # fmt: skip
 KINDS = (".py", ".yaml", ".sql", ".html")
-ALLOWED = ("made_from",)
-"""A key of a file that scoring leaves in a draft."""
+ALLOWED = ("made_from", "it is said that it")
+"""A key of a file that scoring leaves in a draft; a phrase of verdicts in warehouses."""
 IN_PROSE = ("told", "leftover", "mended", "brought", "let go", "lets go", "hangs on", "laid over")
 """Of the list, what pages may not say either; the others are plain English in a sentence."""
 
