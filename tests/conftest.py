@@ -63,6 +63,10 @@ ACCEPTANCE = (
     "deployments/",
     "flows/test_run_page.py",
     "tasks/test_task_page.py",
+    "tasks/test_events.py",
+    "evals/test_harness_hub.py",
+    "flows/test_watching.py",
+    "flows/test_runner.py",
     "reports/test_browser.py",
     "store/test_mlflow_pages.py",
 )

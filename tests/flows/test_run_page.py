@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
 
 from flows.run import study_flow
 from flows.study import plan_study
-from tasks import progress
+from tasks import task_page
 from tests.artifacts import artifacts_of
 
 REMADE = "pathways main step10-tokens3.2K"
@@ -52,7 +52,7 @@ def task_runs(flow_run_id):
 def test_a_failed_run_shows_what_is_missing_and_the_next_one_all_there_is(
     copied, smoke, monkeypatch
 ):
-    monkeypatch.setattr(progress, "SECONDS_BEFORE", 0.0)
+    monkeypatch.setattr(task_page, "SECONDS_BEFORE", 0.0)
     (entry,) = [one for one in plan_study(smoke).entries if one.label == REMADE]
     folder = entry.artifact.path
     shutil.rmtree(folder)

@@ -162,7 +162,9 @@ def test_a_failing_benchmark_keeps_the_others_and_is_tried_again(
 ) -> None:
     out = tmp_path / "out"
     benchmarks = {**chosen("first", "arc_easy", "second"), **chosen("openbookqa", domain="code")}
-    with pytest.raises(ValueError, match=r"2 of 4 benchmarks failed; the other 2 are kept") as told:
+    with pytest.raises(
+        ValueError, match=r"2 of 4 benchmarks failed; the other 2 are saved"
+    ) as told:
         score(out, checkpoint, folder, benchmarks)
     assert "arc_easy: benchmark 'arc_easy': data set allenai/ai2_arc (ARC-Easy)" in str(told.value)
     assert "openbookqa: benchmark 'openbookqa': data set allenai/openbookqa" in str(told.value)
@@ -218,7 +220,7 @@ def test_a_killed_process_is_continued_where_it_was(
     benchmarks = chosen("first", "second")
     definitions = find_benchmarks(benchmarks, EvaluationSpec(tasks_folder=folder))["definitions"]
     part = Part(out / "parts" / "000", "math", benchmarks["math"][0], definitions)
-    assert part.is_whole()
+    assert part.is_complete()
     resumed = score(out, checkpoint, folder, benchmarks)
     fresh = score(tmp_path / "fresh", checkpoint, folder, benchmarks)
     assert resumed == fresh

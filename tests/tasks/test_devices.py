@@ -152,7 +152,9 @@ def test_a_link_in_the_way_is_not_followed(locks, tmp_path):
 
 
 def test_cards_of_this_machine_are_those_that_torch_finds():
-    asked = subprocess.run([sys.executable, "-c", devices._ASK], capture_output=True, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", devices._LIST_CARDS], capture_output=True, check=True
+    )
     import torch
 
     assert asked.stdout.count(b'"') == 2 * torch.cuda.device_count()
