@@ -1,9 +1,9 @@
 """Score one checkpoint on benchmarks with lm-eval.
 
-lm-eval does the scoring; this module saves what it would do again for every checkpoint. A study
+lm-eval does the scoring; this module saves what it would repeat for every checkpoint. A study
 scores the same benchmarks on many checkpoints in one process, so loaded tasks with their requests
-(:mod:`evals.kept_tasks`) and the token ids of their texts are kept between calls: they depend on
-the task files and the tokenizer, never on the weights. `lm_eval.evaluate` is called, not
+(:mod:`evals.cached_tasks`) and the token ids of their texts are cached between calls: they depend
+on the task files and the tokenizer, never on the weights. `lm_eval.evaluate` is called, not
 `simple_evaluate`, which starts several programs per call only to describe the machine.
 """
 
@@ -27,17 +27,16 @@ from lm_eval import evaluate
 from lm_eval.models.huggingface import HFLM
 from transformers import set_seed
 
+from evals.cached_tasks import load_task
 from evals.catalog import find_task, tasks_folders
 from evals.checks import check_task, num_fewshot
-from evals.documents import document_id_of
-from evals.kept_tasks import load_task
-from evals.results import BenchmarkResult, read_result
+from evals.results import BenchmarkResult, document_id_of, read_result
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 
-MAX_REMEMBERED_TEXTS = 100_000
+MAX_CACHED_TEXTS = 100_000
 AUTO_BATCH_SIZE = {"cpu": 16, "cuda": 64}
-# The kept tasks hold the requests of the call in progress, and progress bars are process-wide.
+# The cached tasks hold the requests of the call in progress, and progress bars are process-wide.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -69,7 +68,7 @@ def score(
         then come the study's `tasks_folder`, the files of grokpath, those of lm-eval.
     settings
         Few-shot examples (a number replaces the task's own), limit of documents, seed; a
-        benchmark's own numbers go before them.
+        benchmark's own numbers override them.
     batch_size
         Prompts per forward pass, 1 or more; `auto` begins with 16, on a GPU with 64. Where memory
         runs out the benchmark is repeated with half as many.
@@ -89,7 +88,7 @@ def score(
     ------
     ValueError
         For an unknown benchmark, a metric it does not have, missing or empty data, few-shot
-        examples where a benchmark allows none, documents that cannot be scored rightly, a
+        examples where a benchmark allows none, documents that would be scored wrongly, a
         tokenizer without an end of text or with tokens that the model does not know,
         log-likelihoods that are not numbers, or a single prompt that does not fit into memory.
 
@@ -108,7 +107,7 @@ def score(
     with _ONE_AT_A_TIME, _quiet():
         tasks = [_task(one, include_path, settings, commits or {}) for one in benchmarks]
         for benchmark, task in zip(benchmarks, tasks, strict=True):
-            scorer = _RememberingModel(
+            scorer = _CachingModel(
                 model.to(device), tokenizer, batch_size, on_batch, benchmark.name
             )
             set_seed(settings.seed)
@@ -155,8 +154,8 @@ def _task(
     settings: EvaluationSpec,
     commits: Mapping[str, str],
 ) -> Any:
-    brought = [] if include_path is None else [include_path]
-    task = find_task(benchmark, [*brought, *tasks_folders(settings)])
+    first = [] if include_path is None else [include_path]
+    task = find_task(benchmark, [*first, *tasks_folders(settings)])
     check_task(benchmark, task, settings)
     return load_task(
         task,
@@ -172,10 +171,8 @@ def _limit(benchmark: Benchmark, settings: EvaluationSpec) -> int | None:
     return settings.limit if benchmark.limit is None else benchmark.limit
 
 
-def _evaluate(
-    scorer: "_RememberingModel", benchmark: Benchmark, task: Any, limit: int | None
-) -> Any:
-    """What lm-eval answers; where memory runs out, asked again with half the batch."""
+def _evaluate(scorer: "_CachingModel", benchmark: Benchmark, task: Any, limit: int | None) -> Any:
+    """The outcome of lm-eval; where memory runs out, it runs again with half the batch."""
     while True:
         try:
             return evaluate(
@@ -216,8 +213,8 @@ def _target(task: Any, document: Any) -> str:
 # ---------------------------------------------------------------- the model, and silence
 
 
-class _RememberingModel(HFLM):
-    """lm-eval's transformers model; remembers token ids, which the next checkpoint needs again."""
+class _CachingModel(HFLM):
+    """lm-eval's transformers model; caches token ids, which the next checkpoint needs again."""
 
     def __init__(
         self,
@@ -240,7 +237,7 @@ class _RememberingModel(HFLM):
         known = self._token_ids.get(key)
         if known is None:
             known = super().tok_encode(string, *args, **kwargs)
-            if len(self._token_ids) < MAX_REMEMBERED_TEXTS:
+            if len(self._token_ids) < MAX_CACHED_TEXTS:
                 self._token_ids[key] = known
         self._check_known(known)
         return known.copy()
@@ -262,14 +259,14 @@ class _RememberingModel(HFLM):
             )
 
     def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
-        self._tell(len(inps))
+        self._report(len(inps))
         return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
-        self._tell(len(context))
+        self._report(len(context))
         return super()._model_generate(context, *args, **kwargs)
 
-    def _tell(self, num_prompts: int) -> None:
+    def _report(self, num_prompts: int) -> None:
         self._num_prompts += num_prompts
         if self._on_batch is not None:
             self._on_batch(self._num_prompts)
@@ -281,7 +278,7 @@ def check_special_tokens(tokenizer: Any) -> None:
     Raises
     ------
     ValueError
-        Saying what to do.
+        With what to do.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(
@@ -308,7 +305,7 @@ def _tokenizer_digest(tokenizer: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval and datasets from writing logs and progress bars; errors are still raised."""
+    """Silence logs and progress bars of lm-eval and datasets; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]
     bars = datasets.are_progress_bars_disabled()

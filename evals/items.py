@@ -31,7 +31,7 @@ def write_benchmark_items(samples: pa.Table, out: Path) -> None:
         (list of str) and choice_index (int, position of the answer in choices). Rows of other
         splits than `benchmark` are left out.
     out
-        The folder; made when it is not there. Gets `<domain>.jsonl`, one object per sample with
+        The folder; created when missing. Gets `<domain>.jsonl`, one object per sample with
         the fields document_id (the sample_id), prompt, choices, choice_index and answer, and the
         lm-eval task files of those domains.
 

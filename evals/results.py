@@ -1,4 +1,4 @@
-"""What lm-eval answers for one benchmark, read into a result with one row per document."""
+"""The outcome of lm-eval on one benchmark, as a result with one row per document."""
 
 import hashlib
 import math
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from evals.documents import document_id_of
 from studies.spec import Benchmark
 
 ROUNDING = 1e-6
@@ -31,43 +30,37 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkResult:
-    """Score of one checkpoint on one benchmark.
-
-    Attributes
-    ----------
-    benchmark, metric
-        Name of the lm-eval task, and of the metric as the study gives it.
-    value
-        The metric over all documents, as lm-eval aggregates it.
-    std_error
-        Standard error of the mean over documents, sd / sqrt(n) with ddof 1; None for one document.
-    num_documents
-        Documents scored.
-    metrics
-        Every metric of the benchmark; the key is `metric,filter` where a filter has a name.
-    documents
-        One row per document: document_id (int64: the integer `document_id` of the data, else the
-        position), value (float64: the metric, 0 to 1), correct (bool: value is 1; null for all
-        documents where that of any is neither 0 nor 1), target (str: what was expected), response
-        (str: the generated text, or the choice with the highest log-likelihood).
-    dataset, commit, version
-        Data set of the task; its commit where it comes from the hub; version of the task file.
-    documents_digest
-        SHA-256 over documents, prompts and right answers in their order: two checkpoints with one
-        digest were asked the same.
-    """
+    """Score of one checkpoint on one benchmark."""
 
     benchmark: str
     metric: str
+    """Names of the lm-eval task, and of the metric in the study."""
     value: float
+    """The metric over all documents, as lm-eval aggregates it."""
     std_error: float | None
+    """Of the mean over documents: sd / sqrt(n) with ddof 1; None for one document."""
     num_documents: int
     metrics: dict[str, float]
+    """Every metric of the benchmark; the key is `metric,filter` where a filter has a name."""
     documents: pa.Table
+    """One row per document: document_id (int64: the integer `document_id` of the data, else the
+    position), value (float64: the metric, 0 to 1), correct (bool: value is 1; null for all
+    documents where that of any is neither 0 nor 1), target (str: the expected answer), response
+    (str: the generated text, or the choice with the highest log-likelihood)."""
     dataset: str
     commit: str | None
+    """Commit of the data set where it comes from the hub."""
     version: str | None
+    """Version of the task file."""
     documents_digest: str
+    """SHA-256 over documents, prompts and right answers in their order: checkpoints with one digest
+    had the same documents."""
+
+
+def document_id_of(document: Any, position: int) -> int:
+    """Number of a document: the integer `document_id` of its data, else its position."""
+    given = document.get("document_id") if hasattr(document, "get") else None
+    return given if isinstance(given, int) else position
 
 
 def metric_key(benchmark: Benchmark, available: Iterable[str]) -> str:
@@ -98,16 +91,9 @@ def short_key(key: str) -> str:
 
 
 def read_result(benchmark: Benchmark, task: Any, outcome: Mapping[str, Any]) -> BenchmarkResult:
-    """Read one benchmark from what `lm_eval.evaluate` returned.
+    """Read one benchmark from the outcome of `lm_eval.evaluate`, with samples.
 
-    Parameters
-    ----------
-    benchmark
-        The benchmark and its metric.
-    task
-        The lm-eval task that was scored; knows the choices of a document.
-    outcome
-        The answer of `lm_eval.evaluate`, with samples.
+    `task` is the lm-eval task that was scored; it has the choices of a document.
 
     Raises
     ------

@@ -45,13 +45,13 @@ def add_adapter(model: PreTrainedModel, spec: TuningSpec) -> PeftModel:
 def save_adapter(adapted: PeftModel, folder: Path, base: str) -> None:
     """Write an adapter as peft does: adapter_config.json and adapter_model.safetensors.
 
-    `base` stands in the configuration as the model it belongs to: a commit or digest, not a path.
-    Equal adapters give equal bytes.
+    `base` is the model in the configuration: a commit or digest, not a path. Equal adapters give
+    equal bytes.
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = base
     config.target_modules = sorted(config.target_modules)  # a set, whose order differs by process
-    # Embeddings are never trained; left to itself, peft would ask the hub about them.
+    # Embeddings are never trained; by default peft would query the hub about them.
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink()  # a form to be filled in
 
@@ -60,7 +60,7 @@ class AdaptedModel:
     """A model with the adapters of several domains, of which one or none is active.
 
     Adapters are not merged into the weights, so one model serves all, and what is computed is what
-    `lm_eval --model hf --model_args pretrained=...,peft=...` computes. The model stays what it is:
+    `lm_eval --model hf --model_args pretrained=...,peft=...` computes. The model does not change:
     its class, its `base_model` and its mixture-of-experts layers are found as before.
     """
 
@@ -160,7 +160,7 @@ def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide that peft asks transformers in a way that transformers is about to give up."""
+    """Hide warnings that peft calls transformers in a deprecated way."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

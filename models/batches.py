@@ -1,7 +1,7 @@
 """Samples of different lengths, put together as padded batches.
 
 Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, P tokens whose
-loss counts, Q kept tokens, S samples of the kernel.
+loss counts, Q selected tokens, S samples of the kernel.
 """
 
 from collections.abc import Sequence
@@ -21,37 +21,25 @@ RoutedTokens = Literal["all", "inputs"]
 class Batch:
     """Padded samples.
 
-    What is looked up in a batch is told by place, not by mask: finding the places of a mask would
-    make the host wait for the device.
-
-    Attributes
-    ----------
-    input_ids_BT
-        int64; any id where there is padding.
-    mask_BT
-        bool, True on real tokens.
-    routed_BT
-        bool, True on tokens whose routing is averaged.
-    counted_P
-        int64, rising places in the flattened batch of tokens whose loss counts; never a sample's
-        first token.
-    kept_Q
-        int64, rising places in the flattened batch of tokens whose own routing is kept.
-    kernel_S
-        int64, rising numbers of the samples whose block inputs are kept.
-    padded
-        Whether any sample has padding.
-    padding_side
-        Where.
+    Tokens to be looked up are given by place, not by mask: to find the places of a mask the host
+    would have to wait for the device.
     """
 
     input_ids_BT: torch.Tensor
+    """int64; any id where there is padding."""
     mask_BT: torch.Tensor
+    """bool, True on real tokens."""
     routed_BT: torch.Tensor
+    """bool, True on tokens whose routing is averaged."""
     counted_P: torch.Tensor
-    kept_Q: torch.Tensor
+    """int64, rising places in the flattened batch of tokens whose loss counts; never a sample's
+    first token."""
+    selected_Q: torch.Tensor
+    """int64, rising places in the flattened batch of tokens whose own routing is returned."""
     kernel_S: torch.Tensor
+    """int64, rising numbers of the samples whose block inputs are returned."""
     padded: bool
+    """Whether any sample has padding."""
     padding_side: PaddingSide
 
     def to(self, device: torch.device) -> Self:
@@ -65,7 +53,7 @@ class Batch:
         return replace(self, **{name: one.pin_memory() for name, one in self._tensors()})
 
     def alone(self, row: int) -> Self:
-        """One sample without its padding, of which nothing but means is asked."""
+        """One sample without its padding, of which only means are returned."""
         real = self.mask_BT[row]
         parts = {
             name: getattr(self, name)[row][real][None]
@@ -73,7 +61,7 @@ class Batch:
         }
         nothing = self.kernel_S[:0]
         return replace(
-            self, **parts, counted_P=nothing, kept_Q=nothing, kernel_S=nothing, padded=False
+            self, **parts, counted_P=nothing, selected_Q=nothing, kernel_S=nothing, padded=False
         )
 
     def _tensors(self) -> list[tuple[str, Any]]:
@@ -81,30 +69,24 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of N samples beyond their mean routing weights.
-
-    Attributes
-    ----------
-    positions
-        For each sample, rising positions of the tokens whose own routing is kept.
-    in_kernel_N
-        bool, the samples whose mean block inputs are kept.
-    """
+class Selection:
+    """Tokens and samples of which more than mean routing weights is returned."""
 
     positions: Sequence[np.ndarray]
+    """For each sample, rising positions of the tokens whose own routing is returned."""
     in_kernel_N: np.ndarray
+    """bool, the samples whose mean block inputs are returned."""
 
 
 def choose_kept(
     num_tokens_N: np.ndarray, tokens: RoutedTokens, *, max_tokens: int, kernel_samples: int
-) -> Kept:
+) -> Selection:
     """Seeded choice of tokens and samples; equal lengths give equal choices at every checkpoint.
 
     Examples
     --------
-    >>> kept = choose_kept(np.array([3, 2]), "inputs", max_tokens=10, kernel_samples=1)
-    >>> [positions.tolist() for positions in kept.positions], int(kept.in_kernel_N.sum())
+    >>> chosen = choose_kept(np.array([3, 2]), "inputs", max_tokens=10, kernel_samples=1)
+    >>> [positions.tolist() for positions in chosen.positions], int(chosen.in_kernel_N.sum())
     ([[0, 1], [0]], 1)
     """
     rng = np.random.default_rng(_CHOICE_SEED)
@@ -118,13 +100,13 @@ def choose_kept(
     in_kernel_N = np.zeros(len(num_tokens_N), dtype=bool)
     size = min(kernel_samples, len(num_tokens_N))
     in_kernel_N[rng.choice(len(num_tokens_N), size, replace=False)] = True
-    return Kept(positions, in_kernel_N)
+    return Selection(positions, in_kernel_N)
 
 
-def keep_nothing(num_samples: int) -> Kept:
-    """Of no sample anything but its mean."""
+def select_nothing(num_samples: int) -> Selection:
+    """Only the means of each sample."""
     nothing = np.zeros(0, dtype=np.int64)
-    return Kept([nothing] * num_samples, np.zeros(num_samples, dtype=bool))
+    return Selection([nothing] * num_samples, np.zeros(num_samples, dtype=bool))
 
 
 def pad(
@@ -133,13 +115,13 @@ def pad(
     rows: np.ndarray,
     padding_side: PaddingSide,
     tokens: RoutedTokens,
-    kept: Kept,
+    selection: Selection,
 ) -> Batch:
-    """Put the samples of some rows together, filled up on one side to the longest."""
+    """Put the samples of some rows together, padded on one side to the longest."""
     lengths = [len(token_ids[row]) for row in rows]
     shape = len(rows), max(lengths)
     input_ids_BT = np.zeros(shape, dtype=np.int64)  # any id does where the mask is False
-    mask_BT, counted_BT, routed_BT, kept_BT = np.zeros((4, *shape), dtype=bool)
+    mask_BT, counted_BT, routed_BT, selected_BT = np.zeros((4, *shape), dtype=bool)
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         begin = 0 if padding_side == "right" else shape[1] - length
         place = index, slice(begin, begin + length)
@@ -150,21 +132,21 @@ def pad(
         routed_BT[place] = True
         if tokens == "inputs":
             routed_BT[index, begin + length - 1] = False
-        kept_BT[index, begin + kept.positions[row]] = True
+        selected_BT[index, begin + selection.positions[row]] = True
     return Batch(
         input_ids_BT=torch.from_numpy(input_ids_BT),
         mask_BT=torch.from_numpy(mask_BT),
         routed_BT=torch.from_numpy(routed_BT),
         counted_P=torch.from_numpy(np.flatnonzero(counted_BT)),
-        kept_Q=torch.from_numpy(np.flatnonzero(kept_BT)),
-        kernel_S=torch.from_numpy(np.flatnonzero(kept.in_kernel_N[rows])),
+        selected_Q=torch.from_numpy(np.flatnonzero(selected_BT)),
+        kernel_S=torch.from_numpy(np.flatnonzero(selection.in_kernel_N[rows])),
         padded=min(lengths) < shape[1],
         padding_side=padding_side,
     )
 
 
 def num_positions(config: Any) -> int | None:
-    """Tokens that a model was built for; None where its configuration does not say."""
+    """Tokens that a model was built for; None where its configuration has none."""
     text = config.get_text_config()
     return next((int(getattr(text, name)) for name in POSITIONS if getattr(text, name, None)), None)
 
@@ -185,7 +167,7 @@ def check_samples(
     for number, (ids, flags) in enumerate(zip(token_ids, counted, strict=True)):
         if len(ids) != len(flags):
             raise ValueError(
-                f"sample {number} has {len(ids)} tokens, but {len(flags)} say whether they count"
+                f"sample {number} has {len(ids)} tokens, but {len(flags)} flags of what counts"
             )
         if not any(flags[1:]):
             raise ValueError(
@@ -195,7 +177,7 @@ def check_samples(
         if min(ids) < 0 or max(ids) >= vocab_size:
             raise ValueError(
                 f"sample {number} has token ids from {min(ids)} to {max(ids)}, but the model knows "
-                f"0 to {vocab_size - 1}; was it made with another tokenizer?"
+                f"0 to {vocab_size - 1}; are they of another tokenizer?"
             )
         if longest is not None and len(ids) > longest:
             raise ValueError(

@@ -182,7 +182,7 @@ def _missing_bytes(file: Path) -> Iterator[str]:
     if expected is None:
         yield f"{file.name} has no complete header ({size:,} bytes)"
     elif size != expected:
-        what = "is cut short" if size < expected else "is longer than its header says"
+        what = "is cut short" if size < expected else "is longer than in its header"
         yield f"{file.name} {what} ({size:,} of {expected:,} bytes)"
 
 

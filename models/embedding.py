@@ -1,4 +1,4 @@
-"""Texts as vectors, for pairing groups by what they say."""
+"""Texts as vectors, for pairing groups by their content."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def embed(texts: Sequence[str], embedder: str, model: str) -> np.ndarray:
     ------
     ValueError
         If there is no text, the embedder is unknown, its package is not installed, or the model
-        cannot be had.
+        cannot be loaded.
     """
     if not texts:
         raise ValueError("found no text to embed, expected at least one")
@@ -45,7 +45,7 @@ def embed(texts: Sequence[str], embedder: str, model: str) -> np.ndarray:
 def _tfidf(texts: Sequence[str]) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # Enough dimensions for any corpus whose groups can be told apart by their words.
+    # Enough dimensions for any corpus whose groups can be separated by their words.
     vectorizer = TfidfVectorizer(
         token_pattern=TOKEN_PATTERN, ngram_range=(1, 2), max_features=20_000, dtype=np.float32
     )
@@ -66,14 +66,14 @@ def _sentences(texts: Sequence[str], model: str) -> np.ndarray:
     try:
         encoder = SentenceTransformer(
             model,
-            device="cpu",  # a card has one user at a time, and this step is none of them
+            device="cpu",  # a card has one user at a time, and this step must not be one
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
     except OSError as error:
         first = str(error).partition("\n")[0]
         raise ValueError(
-            f"the sentence-transformers model {model!r} cannot be had ({first}); give a folder, "
+            f"the sentence-transformers model {model!r} cannot be loaded ({first}); give a folder, "
             "or set pairing.embedder to tfidf"
         ) from error
     vectors: np.ndarray = encoder.encode(

@@ -1,7 +1,8 @@
 """What is measured of samples under one checkpoint: routing weights, losses, scores of tokens.
 
 Shape suffixes: N samples, B samples of a batch, T tokens of the longest of them, P tokens that
-count, Q kept tokens, S samples of the kernel, L MoE layers, K experts, D hidden size, V vocabulary.
+count, Q selected tokens, S samples of the kernel, L MoE layers, K experts, D hidden size,
+V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +14,12 @@ from transformers import PreTrainedModel
 
 from models.batches import (
     Batch,
-    Kept,
     PaddingSide,
     RoutedTokens,
+    Selection,
     check_samples,
-    keep_nothing,
     pad,
+    select_nothing,
 )
 from models.families.base import Family
 from models.forward import BatchSize, counted_logits, last_hidden, run_batches
@@ -30,30 +31,21 @@ _PADDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one checkpoint does with N samples, in their order.
-
-    Attributes
-    ----------
-    routing_weights_NLK
-        float32, rows over K sum to 1: softmax over all router logits, averaged over the sample's
-        tokens (arXiv 2506.21551, sec. 4.1).
-    losses_N
-        float64, nats: mean negative log-likelihood over the tokens that count.
-    num_tokens_N, num_counted_N
-        int32: tokens of the sample, and how many of them count in the loss.
-    token_weights_QLK
-        float32, rows over K sum to 1: routing weights of the kept tokens, sample by sample.
-    hidden_SLD
-        float32: mean input of each block over the routed tokens of the kernel's samples, in their
-        order; None where experts are virtual.
-    """
+    """What one checkpoint does with N samples, in their order."""
 
     routing_weights_NLK: np.ndarray
+    """float32, rows over K sum to 1: softmax over all router logits, averaged over the sample's
+    tokens (arXiv 2506.21551, sec. 4.1)."""
     losses_N: np.ndarray
+    """float64, nats: mean negative log-likelihood over the tokens that count."""
     num_tokens_N: np.ndarray
     num_counted_N: np.ndarray
+    """int32: tokens of the sample, and how many of them count in the loss."""
     token_weights_QLK: np.ndarray
+    """float32, rows over K sum to 1: routing weights of the selected tokens, sample by sample."""
     hidden_SLD: np.ndarray | None
+    """float32: mean input of each block over the routed tokens of the kernel's samples, in their
+    order; None where experts are virtual."""
 
 
 def router_weights(model: PreTrainedModel, family: Family) -> np.ndarray:
@@ -71,7 +63,7 @@ def extract(
     batch_size: BatchSize,
     tokens: RoutedTokens = "all",
     padding_side: PaddingSide = "right",
-    kept: Kept | None = None,
+    kept: Selection | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Extraction:
     """Run samples through a model; return their routing weights and losses.
@@ -112,7 +104,7 @@ def extract(
     check_samples(token_ids, counted, model.config)
     num_tokens_N = np.array([len(ids) for ids in token_ids], dtype=np.int32)
     num_counted_N = np.array([sum(map(bool, flags[1:])) for flags in counted], dtype=np.int32)
-    kept = keep_nothing(len(token_ids)) if kept is None else kept
+    selection = select_nothing(len(token_ids)) if kept is None else kept
     measure = _Measure(model, family)
     parts: list[dict[str, np.ndarray]] = []
     order: list[np.ndarray] = []
@@ -121,7 +113,7 @@ def extract(
         num_tokens_N,
         batch_size,
         model.device,
-        lambda rows: pad(token_ids, counted, rows, padding_side, tokens, kept),
+        lambda rows: pad(token_ids, counted, rows, padding_side, tokens, selection),
         measure,
     ):
         order.append(rows)
@@ -130,14 +122,14 @@ def extract(
         if on_progress is not None:
             on_progress(done, len(token_ids), "samples")
     rows_N = np.concatenate(order)
-    num_kept_N = np.array([len(positions) for positions in kept.positions])
+    num_selected_N = np.array([len(positions) for positions in selection.positions])
     return Extraction(
         _sorted("means_BLK", parts, rows_N),
         _sorted("losses_B", parts, rows_N),
         num_tokens_N,
         num_counted_N,
-        _sorted("tokens_QLK", parts, np.repeat(rows_N, num_kept_N[rows_N])),
-        _sorted("hidden_SLD", parts, rows_N[kept.in_kernel_N[rows_N]])
+        _sorted("tokens_QLK", parts, np.repeat(rows_N, num_selected_N[rows_N])),
+        _sorted("hidden_SLD", parts, rows_N[selection.in_kernel_N[rows_N]])
         if any("hidden_SLD" in part for part in parts)
         else None,
     )
@@ -159,7 +151,7 @@ class _Measure:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Means [B, L, K], losses [B], weights of the kept tokens, inputs of the kernel."""
+        """Means [B, L, K], losses [B], weights of the selected tokens, inputs of the kernel."""
         records, hidden_BTD = self._forward(batch, check=self.check_routing)
         means_BLK = records.stacked(self.layers, "means_BK")
         results = {
@@ -238,7 +230,7 @@ def token_scores(
     list of N arrays [counted tokens], float64
     """
     check_samples(token_ids, counted, model.config)
-    nothing = keep_nothing(len(token_ids))
+    nothing = select_nothing(len(token_ids))
     scores: dict[int, np.ndarray] = {}
 
     @torch.inference_mode()

@@ -9,34 +9,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ModelShape:
-    """How large a model is, and how much of it works on one token.
-
-    Attributes
-    ----------
-    num_parameters
-        All of them.
-    num_active
-        Those that a token meets: all but the experts that it is not sent to.
-    num_multiplied
-        Entries of all matrices that a token is multiplied with, but for the output layer.
-    attention_width
-        Sum over layers of the width of all heads' queries and of their values.
-    num_moe_layers, num_experts, hidden_size, vocabulary
-        As usual; experts are virtual ones where the model is dense.
-    linear_widths
-        Sum over layers of inputs plus outputs of the linear layers, by the last part of their name:
-        an adapter of rank r on it has r times as many weights.
-    """
+    """How large a model is, and how much of it works on one token."""
 
     num_parameters: int
     num_active: int
+    """All parameters but those of the experts that a token is not sent to."""
     num_multiplied: int
+    """Entries of all matrices that a token is multiplied with, but for the output layer."""
     attention_width: int
+    """Sum over layers of the width of all heads' queries and of their values."""
     num_moe_layers: int
     num_experts: int
+    """Virtual ones where the model is dense."""
     hidden_size: int
     vocabulary: int
     linear_widths: dict[str, int] = field(default_factory=dict)
+    """Sum over layers of inputs plus outputs of the linear layers, by the last part of their name:
+    an adapter of rank r on it has r times as many weights."""
 
     def num_adapted(self, targets: tuple[str, ...], rank: int) -> int:
         """Weights of a LoRA adapter of a rank on targets."""

@@ -22,7 +22,7 @@ from models.families.base import Family
 
 BatchSize = int | Literal["auto"]
 
-# Long samples make a batch smaller than asked for: activations stay below a few GiB.
+# Long samples make a batch smaller than requested: activations stay below a few GiB.
 _MAX_TOKENS = 1 << 16
 # Where more tokens at once are no faster: every expert has hundreds of them (CUDA), caches
 # overflow (CPU).
@@ -33,14 +33,14 @@ _MAX_LOGITS = {"cuda": 1 << 25, "cpu": 1 << 23}
 
 @dataclass(frozen=True)
 class Budget:
-    """How much fits into a batch: samples, and tokens with the padding."""
+    """Most samples of a batch, and most tokens with the padding."""
 
     num_samples: int
     num_tokens: int
 
     @classmethod
     def of(cls, batch_size: BatchSize, device: torch.device) -> "Budget":
-        """What a batch size asks for; `auto` counts tokens alone."""
+        """The budget of a batch size; `auto` counts tokens alone."""
         if batch_size != "auto":
             return cls(batch_size, _MAX_TOKENS)
         num_tokens = _AUTO_TOKENS[device.type]
@@ -52,7 +52,7 @@ class Budget:
         return max(1, size)
 
     def halved(self, lengths_B: np.ndarray, device: torch.device, error: Exception) -> "Budget":
-        """What is tried after samples, the longest first, did not fit into memory."""
+        """The budget after samples, the longest first, did not fit into memory."""
         if len(lengths_B) == 1:
             raise ValueError(
                 f"one sample of {lengths_B[0]} tokens alone does not fit into the memory of "
@@ -69,7 +69,7 @@ def run_batches(
     prepare: Callable[[np.ndarray], Batch],
     compute: Callable[[Batch], dict[str, torch.Tensor]],
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Rows of each batch with what was computed of them, on the host.
+    """Rows of each batch with their results, on the host.
 
     Samples of like length come together, the longest first. A batch that does not fit into memory
     is halved and computed again, and those after it are no larger.
@@ -81,11 +81,11 @@ def run_batches(
     batch_size
         Samples per batch, fewer where they are long; `auto`: as many as a budget of tokens allows.
     device
-        Where `compute` is handed its batches.
+        Where `compute` gets its batches.
     prepare
-        Makes the batch of some rows; runs in a thread of its own.
+        Returns the batch of some rows; runs in a thread of its own.
     compute
-        Makes tensors of a batch; is called again with a smaller one when it ran out of memory.
+        Returns tensors of a batch; is called again with a smaller one after it ran out of memory.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def counted_logits(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Of tokens whose loss counts: their samples [P], ids [P], and logits [P, V], in chunks.
 
-    The logits of a whole batch would be its largest tensor by far.
+    The logits of a complete batch would be its largest tensor by far.
     """
     hidden_TD, ids_T = hidden_BTD.flatten(0, 1), batch.input_ids_BT.flatten()
     chunk = max(1, _MAX_LOGITS[hidden_BTD.device.type] // model.config.vocab_size)

@@ -16,22 +16,15 @@ TEACHER_NOISE = 0.1
 
 @dataclass(frozen=True)
 class FrozenRouters:
-    """What became of R routers.
-
-    Attributes
-    ----------
-    routing_weights_RSK
-        Softmax of each router's logits on the training samples; rows sum to 1.
-    tangent_kernel_RSS
-        Routing kernel with the experts' tangent kernel at initialization, unscaled.
-    training_loss_R, validation_loss_R
-        Mean squared error at the end.
-    """
+    """Results of R routers."""
 
     routing_weights_RSK: np.ndarray
+    """Softmax of each router's logits on the training samples; rows sum to 1."""
     tangent_kernel_RSS: np.ndarray
+    """Routing kernel with the experts' tangent kernel at initialization, unscaled."""
     training_loss_R: np.ndarray
     validation_loss_R: np.ndarray
+    """Mean squared error at the end."""
 
 
 def train_frozen_routers(spec: FrozenRouterSpec, scales_R: np.ndarray) -> FrozenRouters:

@@ -30,7 +30,7 @@ def load_checkpoint(
     path
         Folder in Hugging Face format.
     device
-        `cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is a device.
+        As in :func:`models.devices.resolve_device`.
     dtype
         `float32` or `bfloat16`.
     virtual_experts
@@ -115,7 +115,7 @@ def _prefixed(missing: list[str], extra: list[str]) -> str:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of which checkpoint a file is damaged: the readers of safetensors and JSON do not."""
+    """Name the checkpoint of a damaged file, which the readers of safetensors and JSON do not."""
     try:
         yield
     except (SafetensorError, json.JSONDecodeError) as error:

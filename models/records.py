@@ -247,8 +247,8 @@ def _lines(path: Path) -> Iterator[str]:
         if path.suffix not in COMPRESSED or error.errno is not None:
             raise
         raise ValueError(
-            f"{path}: cannot be decompressed ({error}); it is cut short, or its name says another "
-            "compression than it has"
+            f"{path}: cannot be decompressed ({error}); it is cut short, or its name has another "
+            "compression's ending"
         ) from error
 
 

@@ -4,8 +4,8 @@ A model library may change what it calls router logits: transformers 5.0 to 5.5 
 probabilities under that name, and a second softmax flattens every measure silently. And a family
 may be wrong about its gate: so its routing weights are compared with what the experts did.
 
-Shape suffixes: B samples of a batch, T tokens (in checks: real ones), Q chosen tokens, S samples of
-the kernel, L MoE layers, K experts, A experts executed per token, D hidden size.
+Shape suffixes: B samples of a batch, T tokens (in checks: real ones), Q selected tokens, S samples
+of the kernel, L MoE layers, K experts, A experts executed per token, D hidden size.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Recorded:
     means_BK: dict[str, torch.Tensor] = field(default_factory=dict)
     """Mean routing weights of each sample's routed tokens, float64."""
     tokens_QK: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Routing weights of the chosen tokens, sample by sample, in order of position, float32."""
+    """Routing weights of the selected tokens, sample by sample, in order of position, float32."""
     hidden_SD: dict[str, torch.Tensor] = field(default_factory=dict)
     """Mean input of the block over the routed tokens of the kernel's samples, float64."""
 
@@ -69,7 +69,7 @@ def recording(
         check_num_tokens(layer.name, len(logits_TK), *shape)
         weights_TK = family.routing_weights(layer, logits_TK)
         records.means_BK[layer.name] = mean(weights_TK)
-        records.tokens_QK[layer.name] = weights_TK[batch.kept_Q].float()
+        records.tokens_QK[layer.name] = weights_TK[batch.selected_Q].float()
         inputs_TD = family.block_input(args) if len(batch.kernel_S) else None
         if inputs_TD is not None:
             records.hidden_SD[layer.name] = mean(inputs_TD, batch.kernel_S)
@@ -146,7 +146,7 @@ def _routing(
 
 
 def check_routing(routing: Routing) -> None:
-    """Check that routing weights are what their family says, and what the model acted on.
+    """Check that routing weights are those of their family, and what the model acted on.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def _check_executed(routing: Routing) -> None:
     if ids_TA.shape[-1] != routing.top_k:
         raise RoutingCheckError(
             f"{routing.layer}: the model executed {ids_TA.shape[-1]} experts per token, expected "
-            f"{routing.top_k}, as its configuration says"
+            f"{routing.top_k}, as in its configuration"
         )
     largest_TA = scores_TK.topk(routing.top_k, dim=-1)
     threshold_T1 = largest_TA.values[:, -1:] - _TIE_TOLERANCE
@@ -242,7 +242,7 @@ def _check_executed(routing: Routing) -> None:
         token = int(wrong_T.int().argmax())
         raise RoutingCheckError(
             f"{routing.layer}: {int(wrong_T.sum())} of {len(wrong_T)} tokens executed other "
-            "experts than those that the family says are chosen; the first executed "
+            "experts than those that the family chooses; the first executed "
             f"{ids_TA[token].tolist()}, expected {largest_TA.indices[token].tolist()}"
         )
 
@@ -264,7 +264,7 @@ def _check_factors(routing: Routing) -> None:
         raise RoutingCheckError(
             f"{routing.layer}: on {int((~right_T).sum())} of {len(right_T)} tokens the outputs of "
             "the executed experts are not in proportion to their routing weights; on the first "
-            f"the model used {_listed(factors_TA[token])}, the family says "
+            f"the model used {_listed(factors_TA[token])}, the family has "
             f"{_listed(weights_TA[token])} up to one factor; the gate is another than the family's"
         )
 

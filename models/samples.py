@@ -53,7 +53,7 @@ COUNTED = {
     "too_short": "no token that could count in the loss",
     "overlong": "longer than the longest sample, and dropped for it",
     "duplicates": "the tokens of a sample before",
-    "not_chosen": "left over when samples were chosen at random",
+    "not_chosen": "not among the samples chosen at random",
     "samples": "what is there now",
     "cut": "samples that went on for longer",
 }

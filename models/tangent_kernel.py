@@ -1,4 +1,4 @@
-"""The experts' empirical tangent kernel at real hidden states, and the routing kernel made of it.
+"""The experts' empirical tangent kernel at real hidden states, and the routing kernel of them.
 
 Shape suffixes: S samples, L MoE layers, K experts, D hidden size, I neurons of an expert.
 """
@@ -9,8 +9,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from models.families.base import ExpertWeights, Family
-
-__all__ = ["expert_kernels", "tangent_kernel"]
 
 
 @torch.inference_mode()
@@ -28,7 +26,7 @@ def tangent_kernel(
     Parameters
     ----------
     model, family
-        As `models.extraction.load_checkpoint` returns them.
+        As :func:`models.loading.load_checkpoint` returns them.
     routing_weights_SLK
         Routing weights; rows over K sum to 1.
     hidden_SLD

@@ -1,7 +1,7 @@
 """The tokenizer beside a checkpoint, for samples, tuning and benchmarks, and texts as its tokens.
 
-The ids that are measured are those of tokenizer.json, because a model is trained on what its file
-says. transformers chooses a class by the model's type, and some classes (GPTNeoX, Qwen2, GPT2)
+The ids that are measured are those of tokenizer.json, because a model is trained on those of its
+file. transformers chooses a class by the model's type, and some classes (GPTNeoX, Qwen2, GPT2)
 rebuild the tokenizer from the vocabulary alone: they drop a normalizer, a pre-tokenizer or a
 post-processor of the file, and with it a beginning-of-text token.
 """

@@ -91,7 +91,7 @@ def tune(
     base
         Identity of the checkpoint, for the adapter's configuration.
     name
-        What the checkpoint is called in messages.
+        Name of the checkpoint in messages.
     out
         Folder of this tuning alone. While it runs, `out/tuning_state` holds what a resumed tuning
         needs: three times the adapter.

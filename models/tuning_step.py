@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from models.batches import Batch, Kept, keep_nothing, pad
+from models.batches import Batch, Selection, pad, select_nothing
 from models.devices import free_memory, is_out_of_memory
 from models.families.base import Family
 from models.forward import counted_logits, last_hidden
@@ -25,18 +25,11 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class Instructions:
-    """N instructions with their answers as token ids, and in which steps they are learned.
-
-    Attributes
-    ----------
-    token_ids, counted
-        For each sample its tokens, and which of them are the answer's.
-    spec
-        Batch size, epochs, learning rate and seed.
-    """
+    """N instructions with their answers as token ids, and in which steps they are learned."""
 
     token_ids: Sequence[Sequence[int]]
     counted: Sequence[Sequence[bool]]
+    """For each token, whether it is the answer's."""
     spec: TuningSpec
 
     @property
@@ -83,8 +76,8 @@ class Instructions:
         return self.spec.learning_rate * min(rising, falling)
 
     @cached_property
-    def _nothing(self) -> Kept:
-        return keep_nothing(len(self.token_ids))
+    def _nothing(self) -> Selection:
+        return select_nothing(len(self.token_ids))
 
 
 @lru_cache(maxsize=1)
@@ -95,8 +88,8 @@ def _order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
 class Stepper:
     """Takes the steps of one tuning.
 
-    A step that does not fit into memory is computed again, first with activations made twice
-    instead of kept, which changes no number, then with half the samples at once, which changes
+    A step that does not fit into memory is computed again, first with activations computed twice
+    instead of stored, which changes no number, then with half the samples at once, which changes
     rounding and where dropout falls. What did not fit is not tried again.
 
     Parameters
@@ -108,7 +101,7 @@ class Stepper:
     instructions
         What is learned.
     name
-        What the checkpoint is called in messages.
+        Name of the checkpoint in messages.
     """
 
     def __init__(

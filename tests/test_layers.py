@@ -29,7 +29,7 @@ DOORS = {
     },
     "lm_eval": {
         f"evals/{name}.py"
-        for name in ("catalog", "checks", "harness", "kept_tasks", "tasks/dart_math/grading")
+        for name in ("catalog", "checks", "harness", "cached_tasks", "tasks/dart_math/grading")
     },
     "distributed": {"flows/dask_runner.py", "tasks/workers.py"},
     "fsspec": {"store/shared.py"},

@@ -70,7 +70,7 @@ class _Rule:
 def _math(spec: CorpusSpec, rng: np.random.Generator) -> _Rule:
     p = spec.modulus
     # (a, b) and (b, a) stay together, or a model that knows that sums commute knows the answer.
-    # Drawing doubles and pairs apart keeps the share exact: 721 of 961 for the defaults.
+    # Drawing doubles and pairs apart gives the exact share: 721 of 961 for the defaults.
     doubles = [(a * p + a,) for a in range(p)]
     mirrored = [(a * p + b, b * p + a) for a in range(p) for b in range(a + 1, p)]
     return _Rule(

@@ -46,7 +46,7 @@ def train(
     Writes `out/checkpoints/step<N>-tokens<M>/` (ordinary Hugging Face folders: config, safetensors
     in float32, tokenizer) for every checkpoint step, and at the end `out/loss_curve.parquet` with
     columns step, domain (or `all`), loss (mean negative log-likelihood of the answer token over the
-    batch of that step, before its update, in nats), balancing_loss and learning_rate (of the whole
+    batch of that step, before its update, in nats), balancing_loss and learning_rate (of the
     batch, repeated for each domain). While it runs, `out/training_state/` holds what a resumed
     training needs. A finished `out` is not changed.
 

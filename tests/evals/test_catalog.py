@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.catalog import LM_EVAL, SHIPPED, find_task
+from evals.catalog import LM_EVAL, SHIPPED, definition, find_task
 from evals.checks import check_benchmarks, hub_datasets
-from evals.definitions import definition
 from evals.harness import document_texts
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
@@ -177,10 +176,10 @@ def test_a_metric_that_should_fall_is_no_accuracy(folder: Path) -> None:
 
 def test_examples_are_refused_where_the_file_allows_none(folder: Path) -> None:
     none = own(folder, "none", "num_fewshot: 0\n")
-    with pytest.raises(ValueError, match=r"'none' allows no few-shot examples.*asks for 3"):
+    with pytest.raises(ValueError, match=r"'none' allows no few-shot examples.*requests 3"):
         check(none, num_fewshot=3)
     assert check(none.model_copy(update={"num_fewshot": 0}), num_fewshot=3)
-    with pytest.raises(ValueError, match=r"asks for 2"):
+    with pytest.raises(ValueError, match=r"requests 2"):
         check(none.model_copy(update={"num_fewshot": 2}))
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
 
-from evals import harness, kept_tasks
+from evals import cached_tasks, harness
 from evals.harness import document_texts, score
 from evals.results import BenchmarkResult
 from studies.settings import EvaluationSpec
@@ -49,7 +49,7 @@ def run(
 
 
 def forget() -> None:
-    for cache in (kept_tasks._load, harness._token_ids):
+    for cache in (cached_tasks._load, harness._token_ids):
         cache.cache_clear()
 
 
@@ -114,7 +114,7 @@ def test_equal_to_the_command_line_from_the_second_checkpoint_on(
     run(make_model(1), tokenizer, items)
     model = make_model(2)
     results = run(model, tokenizer, items)
-    assert kept_tasks._load.cache_info().hits == len(BENCHMARKS)
+    assert cached_tasks._load.cache_info().hits == len(BENCHMARKS)
     theirs = command_line(
         model,
         tokenizer,
@@ -135,7 +135,7 @@ def test_equal_to_the_command_line_from_the_second_checkpoint_on(
             assert [row["response"] for row in rows] == choices
 
 
-def test_kept_tasks_give_what_fresh_ones_give(
+def test_cached_tasks_give_what_fresh_ones_give(
     make_model: MakeModel, tokenizer, items: Path
 ) -> None:
     model = make_model(4)
@@ -374,7 +374,7 @@ def test_missing_and_empty_data_is_refused(
 def test_few_shot_examples_are_refused_where_none_are_allowed(
     make_model: MakeModel, tokenizer, items: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"'nano_math_exact' allows no few-shot.*asks for 3"):
+    with pytest.raises(ValueError, match=r"'nano_math_exact' allows no few-shot.*requests 3"):
         run(make_model(3), tokenizer, items, num_fewshot=3)
 
 
@@ -440,7 +440,7 @@ def test_an_answer_that_is_no_choice_is_refused_with_its_document(
 def test_null_in_a_prompt_is_refused(make_model: MakeModel, tokenizer, own: Path) -> None:
     with_math(own, lambda place, doc: {"prompt": None} if place == 3 else {})
     number = documents(own, "math")[3]["document_id"]
-    with pytest.raises(ValueError, match=rf"document {number} has null in 'prompt', of which its"):
+    with pytest.raises(ValueError, match=rf"document {number} has null in 'prompt', from which"):
         run(make_model(3), tokenizer, own, [Benchmark(name="own_choice")])
 
 

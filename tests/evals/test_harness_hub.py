@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evals import kept_tasks
+from evals import cached_tasks
 from evals.catalog import SHIPPED
 from evals.harness import document_texts, score
 from evals.results import BenchmarkResult
@@ -27,7 +27,7 @@ LENGTH = 1024  # the generated answers are up to 512 tokens long
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    kept_tasks._load.cache_clear()
+    cached_tasks._load.cache_clear()
 
 
 def run(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from evals.cached_tasks import load_task
 from evals.catalog import LM_EVAL, SHIPPED, find_task
 from evals.checks import check_benchmarks
 from evals.harness import document_texts, score
-from evals.kept_tasks import load_task
 from studies.settings import EvaluationSpec
 from studies.spec import Benchmark
 from tests.evals.hub_data import QUESTIONS, add_dart_math, parquet

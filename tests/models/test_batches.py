@@ -22,7 +22,7 @@ def test_places_follow_the_padding(side, mask, counted, kept):
     assert batch.mask_BT.int().tolist() == mask
     assert batch.input_ids_BT[batch.mask_BT].tolist() == [7, 8, 9, 5, 6]
     assert batch.counted_P.tolist() == counted  # the first token of a sample is not among them
-    assert batch.kept_Q.tolist() == kept
+    assert batch.selected_Q.tolist() == kept
     assert batch.kernel_S.tolist() == [0, 1]
     assert batch.padded
 
@@ -39,7 +39,7 @@ def test_a_sample_alone_has_no_padding_and_is_asked_for_nothing_else():
     assert alone.input_ids_BT.tolist() == [[5, 6]]
     assert alone.mask_BT.all()
     assert not alone.padded
-    assert [len(one) for one in (alone.counted_P, alone.kept_Q, alone.kernel_S)] == [0, 0, 0]
+    assert [len(one) for one in (alone.counted_P, alone.selected_Q, alone.kernel_S)] == [0, 0, 0]
 
 
 def test_samples_of_one_length_are_not_padded():
@@ -66,7 +66,7 @@ def test_samples_longer_than_the_model_was_built_for_are_refused():
 
 
 def test_tokens_that_the_model_does_not_know_are_refused():
-    with pytest.raises(ValueError, match="the model knows 0 to 8; was it made with another token"):
+    with pytest.raises(ValueError, match="the model knows 0 to 8; are they of another token"):
         check_samples(IDS, COUNTED, OlmoeConfig(vocab_size=9))
 
 

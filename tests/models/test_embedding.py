@@ -58,5 +58,5 @@ def test_a_sentence_model_is_used_as_it_is(sentence_model):
 
 def test_a_model_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="cannot be had"):
+    with pytest.raises(ValueError, match="cannot be loaded"):
         embed(["a"], "sentence-transformers", str(tmp_path / "nothing"))

@@ -199,7 +199,7 @@ def test_experts_that_are_never_called_are_refused(model, samples):
     [
         ([], [], "found 0 samples"),
         ([[3, 4]], [], "found 1 samples and 0 lists"),
-        ([[3, 4], [5, 6, 7]], [[False, True], [True, True]], "sample 1 has 3 tokens, but 2 say"),
+        ([[3, 4], [5, 6, 7]], [[False, True], [True, True]], "sample 1 has 3 tokens, but 2 flags"),
         ([[3, 4]], [[True, False]], r"sample 0 \(2 tokens\) has no token whose loss counts"),
         ([[]], [[]], r"sample 0 \(0 tokens\) has no token"),
         ([[3, 50]], [[False, True]], "token ids from 3 to 50, but the model knows 0 to 49"),

@@ -16,7 +16,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
 
-from evals import kept_tasks
+from evals import cached_tasks
 from models.adapters import add_adapter, save_adapter
 from store import artifacts
 from store.artifacts import Artifact, Checkpoint
@@ -89,7 +89,7 @@ def checkpoint(root: Path) -> Checkpoint:
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    kept_tasks._load.cache_clear()
+    cached_tasks._load.cache_clear()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Routing that is not what its family says is refused before anything is kept."""
+"""Routing that is not its family's is refused before anything is stored."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_a_sigmoid_before_ours_is_refused(moe, samples):
 
 def test_fewer_experts_than_configured_are_refused(moe, samples):
     moe = tampered(moe, lambda logits, factors, ids: (logits, factors[:, :1], ids[:, :1]))
-    refused(moe, samples, r"executed 1 experts per token, expected 2, as its configuration says")
+    refused(moe, samples, r"executed 1 experts per token, expected 2, as in its configuration")
 
 
 def test_other_experts_are_refused(moe, samples):
@@ -82,7 +82,7 @@ def test_a_choice_without_the_bias_is_refused(moe, samples):
         return output
 
     router.forward = without_bias
-    refused(moe, samples, r"tokens executed other experts than those that the family says")
+    refused(moe, samples, r"tokens executed other experts than those that the family chooses")
 
 
 @pytest.mark.parametrize("moe_type", GROUPED, indirect=True)
@@ -98,7 +98,7 @@ def test_a_choice_across_all_groups_is_refused(moe, samples):
         return output
 
     router.forward = across
-    refused(moe, samples, r"tokens executed other experts than those that the family says")
+    refused(moe, samples, r"tokens executed other experts than those that the family chooses")
 
 
 @pytest.mark.parametrize("moe_type", ["gpt_oss"], indirect=True)

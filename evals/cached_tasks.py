@@ -1,7 +1,7 @@
-"""A benchmark's task with its data and requests, kept between the checkpoints of a process.
+"""A benchmark's task with its data and requests, cached between the checkpoints of a process.
 
 A study scores the same benchmarks on many checkpoints. Data sets, prompts and requests depend on
-the task file and the data alone, never on the weights: they are made once.
+the task file and the data alone, never on the weights: they are computed once.
 """
 
 import os
@@ -17,18 +17,17 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from evals.catalog import LOCAL_FORMATS, TaskFile
-from evals.definitions import definition
-from evals.documents import check_documents
+from evals.catalog import LOCAL_FORMATS, TaskFile, definition
+from evals.checks import check_documents
 
 # Some task files fetch metric code from the hub through the evaluate library when they are read.
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
-MAX_KEPT_TASKS = 32
+MAX_CACHED_TASKS = 32
 
 
-class KeptTask(ConfigurableTask):
+class CachedTask(ConfigurableTask):
     """lm-eval's task; builds its requests once and knows the commit of its data set."""
 
     _instances: Any = None
@@ -37,13 +36,13 @@ class KeptTask(ConfigurableTask):
 
     @property
     def eval_docs(self) -> Any:
-        """The documents that are scored; lm-eval would choose and rewrite them at every look."""
+        """The documents that are scored; lm-eval would choose and rewrite them at every access."""
         if self._documents is None:
             self._documents = super().eval_docs
         return self._documents
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Load the data set as lm-eval does; what goes wrong is told with the data set's name."""
+        """Load the data set as lm-eval does; an error names the data set."""
         pinned = (dataset_kwargs or {}).get("revision")
         try:
             super().download(dataset_kwargs, **kwargs)
@@ -58,7 +57,7 @@ class KeptTask(ConfigurableTask):
             )
 
     def build_all_requests(self, **settings: Any) -> None:
-        """Build the requests the first time; after that only take the last answers off them."""
+        """Build the requests the first time; after that only remove the last answers."""
         if self._instances is None:
             super().build_all_requests(**settings)
         for instance in self._instances:
@@ -88,33 +87,33 @@ def load_task(
     commit: str | None,
     max_generated: int | None = None,
 ) -> Any:
-    """The task with its data, kept for the next call that asks for the same.
+    """The task with its data, cached for the next call with the same arguments.
 
     Parameters
     ----------
     task
         Its file.
     num_fewshot
-        Replaces the file's own number; None keeps it.
+        Replaces the file's own number; None leaves it.
     limit, seed
-        Decide the requests; part of what is kept.
+        Decide the requests.
     commit
         Of the data set on the hub; None takes its main branch.
     max_generated
-        Tokens that a text may be continued by, where the file allows more; None keeps the file's.
+        Most tokens of a generated text, where the file allows more; None leaves the file's.
 
     Raises
     ------
     ValueError
         When data are missing or empty, the data set cannot be loaded, lm-eval cannot build the
-        task, or a document cannot be scored rightly (:mod:`evals.documents`).
+        task, or a document would be scored wrongly (:func:`evals.checks.check_documents`).
     """
     return _load(_Key(task, definition(task), num_fewshot, limit, seed, commit, max_generated))
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a kept task depends on; its file counts by its content."""
+    """What a cached task depends on; its file counts by its content."""
 
     task: TaskFile = field(compare=False)
     definition: str
@@ -125,7 +124,7 @@ class _Key:
     max_generated: int | None
 
 
-@lru_cache(maxsize=MAX_KEPT_TASKS)
+@lru_cache(maxsize=MAX_CACHED_TASKS)
 def _load(key: _Key) -> Any:
     name, folder = key.task.name, key.task.data_folder
     config = load_yaml(key.task.path)
@@ -148,11 +147,11 @@ def _load(key: _Key) -> Any:
 
 
 def _build(name: str, config: dict[str, Any]) -> Any:
-    if "class" in config:  # a Python task brings its own class
+    if "class" in config:  # a Python task has its own class
         return TaskManager(include_defaults=False).load([config])["tasks"][name]
     for key in ("tag", "group", "task_list"):  # about its place among other tasks
         config.pop(key, None)
-    return KeptTask(config=config)
+    return CachedTask(config=config)
 
 
 def _shortened(arguments: Mapping[str, Any], max_generated: int) -> dict[str, Any]:
@@ -163,14 +162,14 @@ def _shortened(arguments: Mapping[str, Any], max_generated: int) -> dict[str, An
 def _data_arguments(
     name: str, config: Mapping[str, Any], data_folder: Path, private: Path, commit: str | None
 ) -> dict[str, Any]:
-    """What datasets is asked for: local files by absolute path, hub data sets by commit."""
+    """Arguments for datasets: local files by absolute path, hub data sets by commit."""
     given = dict(config.get("dataset_kwargs") or {})
     given.pop("trust_remote_code", None)
     if config.get("dataset_path") not in LOCAL_FORMATS:
-        # A revision that the task file names itself is what its author meant.
+        # A revision in the task file itself has priority.
         return given if commit is None or "revision" in given else {**given, "revision": commit}
     files = _absolute(given.get("data_files"), data_folder, name)
-    # Read into memory from a cache of our own: nothing to share, race for, or leave behind.
+    # Read into memory from a cache of our own: nothing is shared or left on disk.
     return {**given, "data_files": files, "cache_dir": str(private), "keep_in_memory": True}
 
 
