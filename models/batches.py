@@ -78,14 +78,14 @@ class Selection:
     """bool, the samples whose mean block inputs are returned."""
 
 
-def choose_kept(
+def select_tokens(
     num_tokens_N: np.ndarray, tokens: RoutedTokens, *, max_tokens: int, kernel_samples: int
 ) -> Selection:
     """Seeded choice of tokens and samples; equal lengths give equal choices at every checkpoint.
 
     Examples
     --------
-    >>> chosen = choose_kept(np.array([3, 2]), "inputs", max_tokens=10, kernel_samples=1)
+    >>> chosen = select_tokens(np.array([3, 2]), "inputs", max_tokens=10, kernel_samples=1)
     >>> [positions.tolist() for positions in chosen.positions], int(chosen.in_kernel_N.sum())
     ([[0, 1], [0]], 1)
     """

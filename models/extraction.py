@@ -63,7 +63,7 @@ def extract(
     batch_size: BatchSize,
     tokens: RoutedTokens = "all",
     padding_side: PaddingSide = "right",
-    kept: Selection | None = None,
+    selection: Selection | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Extraction:
     """Run samples through a model; return their routing weights and losses.
@@ -87,9 +87,9 @@ def extract(
         Whose routing is averaged: `all` tokens of the sample, or the `inputs`, all but its last.
     padding_side
         Where shorter samples of a batch are padded.
-    kept
+    selection
         Tokens and samples of which more than means is returned
-        (:func:`models.batches.choose_kept`).
+        (:func:`models.batches.select_tokens`).
     on_progress
         Called with (samples done, N, message) after every batch.
 
@@ -104,7 +104,7 @@ def extract(
     check_samples(token_ids, counted, model.config)
     num_tokens_N = np.array([len(ids) for ids in token_ids], dtype=np.int32)
     num_counted_N = np.array([sum(map(bool, flags[1:])) for flags in counted], dtype=np.int32)
-    selection = select_nothing(len(token_ids)) if kept is None else kept
+    selection = selection or select_nothing(len(token_ids))
     measure = _Measure(model, family)
     parts: list[dict[str, np.ndarray]] = []
     order: list[np.ndarray] = []

@@ -120,11 +120,11 @@ def _extract_group(
     on_progress: Callable[[int, int, str], None],
 ) -> None:
     """Forward the samples of one domain and split; its own file is written last."""
-    from models.batches import choose_kept
+    from models.batches import select_tokens
     from models.extraction import extract
 
     token_ids, ids_N = samples["token_ids"].to_pylist(), samples["sample_id"].to_numpy()
-    chosen = choose_kept(
+    chosen = select_tokens(
         np.array([len(ids) for ids in token_ids]),
         routing.tokens,
         max_tokens=routing.max_tokens,
@@ -137,7 +137,7 @@ def _extract_group(
         samples["counted"].to_pylist(),
         batch_size=batch_size,
         tokens=routing.tokens,
-        kept=chosen if split == "probe" else None,
+        selection=chosen if split == "probe" else None,
         on_progress=on_progress,
     )
     if split == "probe":

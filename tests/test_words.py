@@ -27,8 +27,9 @@ INSTEAD = {
 ROOMS = ("flows", "tasks", "metrics", "models", "evals", "hub", "store", "reports", "studies",
          "deployments")  # fmt: skip
 KINDS = (".py", ".yaml", ".sql", ".html")
-ALLOWED = ("made_from", "it is said that it")
-"""A key of a file that scoring leaves in a draft; a phrase of verdicts in warehouses."""
+ALLOWED = ("made_from", "it is said that it", "they'd said", "told.json")
+"""A key of a file that scoring leaves in a draft, a phrase of verdicts in warehouses, a text that
+tokenizers are compared on, a file of before."""
 IN_PROSE = ("told", "leftover", "mended", "brought", "let go", "lets go", "hangs on", "laid over")
 """Of the list, what pages may not say either; the others are plain English in a sentence."""
 
@@ -42,6 +43,8 @@ def files():
     found = [HOUSE / "README.md", HOUSE / "CONTRIBUTING.md", *(HOUSE / "docs").glob("*.md")]
     for room in ROOMS:
         found += [path for path in (HOUSE / room).rglob("*") if path.suffix in KINDS]
+    # The files of a benchmark are part of its identity: a changed word would score it again.
+    found = [path for path in found if HOUSE / "evals" / "tasks" not in path.parents]
     return sorted(path.relative_to(HOUSE).as_posix() for path in found)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import BloomConfig, GPT2Config, OlmoeConfig
 
-from models.batches import check_samples, choose_kept, num_positions, pad
+from models.batches import check_samples, num_positions, pad, select_tokens
 
 IDS = [[7, 8, 9], [5, 6]]
 COUNTED = [[True, False, True], [True, True]]
@@ -17,7 +17,7 @@ COUNTED = [[True, False, True], [True, True]]
     ],
 )
 def test_places_follow_the_padding(side, mask, counted, kept):
-    everything = choose_kept(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
+    everything = select_tokens(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
     batch = pad(IDS, COUNTED, np.array([0, 1]), side, "all", everything)
     assert batch.mask_BT.int().tolist() == mask
     assert batch.input_ids_BT[batch.mask_BT].tolist() == [7, 8, 9, 5, 6]
@@ -28,13 +28,13 @@ def test_places_follow_the_padding(side, mask, counted, kept):
 
 
 def test_inputs_leave_out_the_last_token():
-    nothing = choose_kept(np.array([3, 2]), "inputs", max_tokens=1, kernel_samples=1)
+    nothing = select_tokens(np.array([3, 2]), "inputs", max_tokens=1, kernel_samples=1)
     batch = pad(IDS, COUNTED, np.array([0, 1]), "right", "inputs", nothing)
     assert batch.routed_BT.int().tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
 def test_a_sample_alone_has_no_padding_and_is_asked_for_nothing_else():
-    everything = choose_kept(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
+    everything = select_tokens(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
     alone = pad(IDS, COUNTED, np.array([0, 1]), "left", "all", everything).alone(1)
     assert alone.input_ids_BT.tolist() == [[5, 6]]
     assert alone.mask_BT.all()
@@ -43,12 +43,12 @@ def test_a_sample_alone_has_no_padding_and_is_asked_for_nothing_else():
 
 
 def test_samples_of_one_length_are_not_padded():
-    everything = choose_kept(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
+    everything = select_tokens(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
     assert not pad(IDS, COUNTED, np.array([1]), "right", "all", everything).padded
 
 
 def test_a_batch_moves_whole():
-    everything = choose_kept(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
+    everything = select_tokens(np.array([3, 2]), "all", max_tokens=9, kernel_samples=2)
     batch = pad(IDS, COUNTED, np.array([0, 1]), "right", "all", everything)
     moved = batch.to(torch.device("meta"))
     tensors = [one for one in vars(moved).values() if isinstance(one, torch.Tensor)]

@@ -15,7 +15,7 @@ import torch
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from models import forward
-from models.batches import choose_kept
+from models.batches import select_tokens
 from models.extraction import extract, token_scores
 from models.families.registry import family_of
 from models.forward import Budget
@@ -83,7 +83,7 @@ def measured(batch_size, lengths, spare_mib=None):
     ids = [rng.integers(2, 300, size=length).tolist() for length in lengths]
     samples = ids, [[True] * len(one) for one in ids]
     family, batches = family_of("olmoe"), []
-    kept = choose_kept(np.array(lengths), "all", max_tokens=100, kernel_samples=5)
+    selected = select_tokens(np.array(lengths), "all", max_tokens=100, kernel_samples=5)
     if spare_mib is not None:
         limit_memory(spare_mib)
     result = extract(
@@ -91,7 +91,7 @@ def measured(batch_size, lengths, spare_mib=None):
         family,
         *samples,
         batch_size=batch_size,
-        kept=kept,
+        selection=selected,
         on_progress=lambda *report: batches.append(report),
     )
     scores = token_scores(model, family, *samples, batch_size=batch_size)

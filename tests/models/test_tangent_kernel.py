@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.batches import choose_kept
+from models.batches import select_tokens
 from models.extraction import extract
 from models.families.declared import DeclaredFamily
 from models.tangent_kernel import expert_kernels, tangent_kernel
@@ -46,10 +46,10 @@ def test_the_closed_form_is_the_inner_product_of_gradients(model):
 
 
 def test_the_routing_kernel_weighs_experts_by_both_samples(model, samples):
-    kept = choose_kept(
+    selected = select_tokens(
         np.array([len(s) for s in samples[0]]), "all", max_tokens=99, kernel_samples=9
     )
-    found = extract(model, FAMILY, *samples, batch_size=4, kept=kept)
+    found = extract(model, FAMILY, *samples, batch_size=4, selection=selected)
     kernel = tangent_kernel(model, FAMILY, found.routing_weights_NLK, found.hidden_SLD)
     by_hand = np.zeros((9, 9))
     for number, layer in enumerate(FAMILY.moe_layers(model)):
@@ -68,10 +68,10 @@ def test_hidden_states_are_means_of_the_blocks_inputs(model, samples):
     handle = model.model.layers[2].mlp.register_forward_pre_hook(
         lambda module, args: seen.update(hidden=args[0])
     )
-    kept = choose_kept(
+    selected = select_tokens(
         np.array([len(s) for s in samples[0]]), "all", max_tokens=1, kernel_samples=9
     )
-    found = extract(model, FAMILY, *samples, batch_size=4, kept=kept)
+    found = extract(model, FAMILY, *samples, batch_size=4, selection=selected)
     with torch.no_grad():
         model(input_ids=torch.tensor([samples[0][1]]), use_cache=False)
     handle.remove()
@@ -80,8 +80,8 @@ def test_hidden_states_are_means_of_the_blocks_inputs(model, samples):
 
 def test_kept_tokens_have_their_own_routing_and_average_to_the_samples(model, samples):
     lengths = np.array([len(s) for s in samples[0]])
-    kept = choose_kept(lengths, "all", max_tokens=999, kernel_samples=2)
-    found = extract(model, FAMILY, *samples, batch_size=4, kept=kept)
+    selected = select_tokens(lengths, "all", max_tokens=999, kernel_samples=2)
+    found = extract(model, FAMILY, *samples, batch_size=4, selection=selected)
     assert found.token_weights_QLK.shape == (lengths.sum(), 3, 6)
     parts = np.split(found.token_weights_QLK, np.cumsum(lengths)[:-1])
     means = np.stack([part.mean(axis=0) for part in parts])
@@ -92,7 +92,7 @@ def test_kept_tokens_have_their_own_routing_and_average_to_the_samples(model, sa
 @pytest.mark.parametrize("tokens", ["all", "inputs"])
 def test_the_choice_is_bounded_and_always_the_same(tokens):
     lengths = np.arange(2, 60)
-    one, other = (choose_kept(lengths, tokens, max_tokens=50, kernel_samples=9) for _ in range(2))
+    one, other = (select_tokens(lengths, tokens, max_tokens=50, kernel_samples=9) for _ in range(2))
     assert sum(map(len, one.positions)) == 50
     assert one.in_kernel_N.sum() == 9
     assert all(map(np.array_equal, one.positions, other.positions))
