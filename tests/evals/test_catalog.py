@@ -230,9 +230,9 @@ def test_data_files_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert check(quiz(), folders=(folder,)) != before
 
 
-def test_a_function_that_is_nowhere_is_told_up_front(folder: Path) -> None:
+def test_a_function_without_a_module_is_refused_at_once(folder: Path) -> None:
     (folder / "prompts.py").unlink()
-    with pytest.raises(ValueError, match=r"'quiz': its task file asks for prompts.ask, but there"):
+    with pytest.raises(ValueError, match=r"'quiz': its task file names prompts.ask, but there"):
         check(quiz(), folders=(folder,))
 
 
