@@ -95,12 +95,12 @@ def check_all(
     return [future.result() for future in futures]
 
 
-def check(request: Check, limits: SandboxLimits) -> Verdict:
+def check(asked: Check, limits: SandboxLimits) -> Verdict:
     """Run the tests of one problem against one program; see :func:`check_all`."""
     with contextlib.ExitStack() as stack:
         (asks, questions), (hears, answers), (verdict, writes) = (_pipe(stack) for _ in range(3))
         job = stack.enter_context(tempfile.TemporaryFile())
-        job.write(json.dumps(asdict(request)).encode())
+        job.write(json.dumps(asdict(asked)).encode())
         job.seek(0)
         program = start(
             "answer_calls",

@@ -1,6 +1,6 @@
 """A sandbox for model-written code: one process, cut off from everything.
 
-Two kinds, tried in this order: bubblewrap, and the same with `unshare` and `mount` of
+Two kinds, tried in this order: bubblewrap, and the same made with `unshare` and `mount` of
 util-linux. Each gives a process user, mount, PID, network, IPC and UTS namespaces of its own: no
 network, no home, no file of this machine but /usr, the Python installation and NumPy, all
 read-only, a small /tmp in memory, an empty environment. It runs without capabilities, as an
@@ -47,7 +47,7 @@ class SandboxLimits:
     cpu_seconds
         Processor time of each process, seconds; the limit that decides for honest programs.
     wall_seconds
-        Time for the problem, seconds: ends what sleeps or waits.
+        Time for the whole problem, seconds: ends what sleeps or waits.
     processes
         Processes and threads in one sandbox.
     file_mb
@@ -179,7 +179,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(timeout=1)
 
 
-# ---------------------------------------------------------------- what is in it, how it is built
+# ---------------------------------------------------------------- what is in it, and how it is made
 
 
 def _python(module: str) -> list[str]:
@@ -279,7 +279,7 @@ def _unshare(file_mb: int) -> list[str]:
     lines += ["pivot_root . old", "umount -l old", "rmdir old", "hostname box"]
     lines += ["mount -o remount,bind,ro,nosuid,nodev /", "cd /tmp"]
     root = os.geteuid() == 0
-    # For a user a second user namespace: what is in it cannot undo mounts of the first.
+    # For a user a second user namespace: what is in it cannot undo mounts made in the first.
     last = _become_nobody() if root else LAST_NAMESPACE
     lines += [f'exec {shlex.join(last)} "$@"']
     command = [_found("setpriv"), "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]

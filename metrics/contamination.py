@@ -17,7 +17,7 @@ def min_k_score(token_scores: ArrayLike, lowest_share: float) -> float:
     ----------
     token_scores : array of shape (tokens,)
         (log p(token) - mean) / standard deviation of log p over the vocabulary, under the model's
-        next-token distribution at that place (models.token_scores).
+        next-token distribution at that place (models.extraction).
     lowest_share : float
         k, in (0, 1]: share of tokens that enter, at least one.
 

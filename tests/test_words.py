@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evals.checks import CHECKER
+
 HOUSE = Path(__file__).parent.parent
 INSTEAD = {
     "told": "reported, logged, printed, known",
@@ -43,8 +45,10 @@ def files():
     found = [HOUSE / "README.md", HOUSE / "CONTRIBUTING.md", *(HOUSE / "docs").glob("*.md")]
     for room in ROOMS:
         found += [path for path in (HOUSE / room).rglob("*") if path.suffix in KINDS]
-    # The files of a benchmark are part of its identity: a changed word would score it again.
-    found = [path for path in found if HOUSE / "evals" / "tasks" not in path.parents]
+    # These are part of a benchmark's identity: a changed word would have it scored again.
+    evals = HOUSE / "evals"
+    identity = {path for pattern in CHECKER for path in evals.glob(pattern)}
+    found = [p for p in found if p not in identity and evals / "tasks" not in p.parents]
     return sorted(path.relative_to(HOUSE).as_posix() for path in found)
 
 

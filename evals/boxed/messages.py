@@ -1,4 +1,4 @@
-"""Plain data between two sandboxes: one JSON line per message, types preserved, nothing executable.
+"""Plain data between two sandboxes: one JSON line per message, types kept, nothing executable.
 
 A value that has no plain form becomes `Opaque`: true, and equal to nothing but itself. What a
 program answers can therefore never bring code, or an `__eq__` of its own, to those who compare it.
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Broken(BaseException):
-    """The other side ended, sent too much, or something that is no message.
+    """The other side ended, said too much, or something that is no message.
 
     Not an Exception: tests that expect errors must not catch it.
     """

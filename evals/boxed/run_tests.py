@@ -32,23 +32,23 @@ def main(limits: str, max_answer_bytes: str, job: str, verdict: str) -> None:
     """
     limit_self(**json.loads(limits), keep=(int(job), int(verdict)))
     with os.fdopen(int(job), "rb") as file:
-        request = json.load(file)
+        asked = json.load(file)
     channel = Channel.instead_of_standard_streams(int(max_answer_bytes))
     with os.fdopen(int(verdict), "wb", buffering=0) as out:
         channel.receive()  # the sandbox of the program is up
         out.write(b"started\n")
-        passed, reason = _verdict(channel, request)
+        passed, reason = _verdict(channel, asked)
         out.write(json.dumps({"passed": passed, "reason": reason[:500]}).encode() + b"\n")
 
 
-def _verdict(channel: Channel, request: dict[str, Any]) -> tuple[bool, str]:
+def _verdict(channel: Channel, asked: dict[str, Any]) -> tuple[bool, str]:
     try:
-        channel.send(request["program"])
+        channel.send(asked["program"])
         _value(channel.receive())
-        _forbid_empty_comparisons(request["tests"])
+        _forbid_empty_comparisons(asked["tests"])
         broken: list[Broken] = []
-        names = {name: _remote(channel, name, broken) for name in request["functions"]}
-        exec(compile(request["tests"], "<tests>", "exec", dont_inherit=True), names)
+        names = {name: _remote(channel, name, broken) for name in asked["functions"]}
+        exec(compile(asked["tests"], "<tests>", "exec", dont_inherit=True), names)
         if broken:  # and the tests caught it, as an error that they expect
             raise broken[0]
     except BaseException as error:
