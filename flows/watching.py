@@ -35,7 +35,8 @@ def watch(
     overlay: Annotated[
         list[str] | None,
         typer.Option(
-            "--overlay", help="YAML file that changes a few fields of the study; repeatable."
+            "--overlay",
+            help="YAML file, or `pilot`, `tiny` or `all`, that changes a few fields; repeatable.",
         ),
     ] = None,
     every: Annotated[
@@ -51,7 +52,7 @@ def watch(
 ) -> None:
     """Measure the checkpoints that a training run writes, as they come; Ctrl-C ends it.
 
-    Looks at the study's folder or repository again and again and does what is new. A failure
+    Checks the study's folder or repository at intervals and measures what is new. A failure
     is reported and tried again with the next look; with `--once` it ends with exit code 1. The
     study file is read once.
 

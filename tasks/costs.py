@@ -118,11 +118,12 @@ def _identity(entry: Planned) -> Any:
 
 
 def _sum(name: str, costs: list[Cost], num_runs: int = 0, num_reused: int = 0) -> Cost:
-    """Costs added up as far as they are known; an amount that is known of none stays unknown."""
+    """Costs added up as far as they are known; unknown where nothing but zeros is known."""
     amounts = {}
     for amount in AMOUNTS:
-        known = [value for cost in costs if (value := getattr(cost, amount)) is not None]
-        amounts[amount] = sum(known) if known or not costs else None
+        values = [getattr(cost, amount) for cost in costs]
+        total = sum(value for value in values if value is not None)
+        amounts[amount] = total if total or None not in values else None
     return Cost(name, num_runs, num_reused, **amounts)
 
 
@@ -244,9 +245,9 @@ class _Estimates:
             limit = inputs["evaluation"].limit or DOCUMENTS
             chosen = [benchmark for some in inputs["benchmarks"].values() for benchmark in some]
             number = sum(benchmark.limit or limit for benchmark in chosen)
-            text = f"{DOCUMENTS:,} documents unless limited, of {TOKENS_PER_DOCUMENT:,} tokens"
-            self._sizes.note(text, name)
-            return Texts(number, number * TOKENS_PER_DOCUMENT)
+            length = TOKENS_PER_DOCUMENT if inputs["items"] is None else TOKENS_PER_SAMPLE
+            self._sizes.note(f"{DOCUMENTS:,} documents unless limited, of {length:,} tokens", name)
+            return Texts(number, number * length)
         samples = self._sizes.samples(inputs[SAMPLES[name]]) if name in SAMPLES else {}
         texts = None if samples is None else sum(samples.values(), start=Texts())
         return texts.times(inputs["tuning"].epochs) if texts and name == "tuning" else texts
