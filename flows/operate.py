@@ -56,8 +56,8 @@ def up(
     """Start Prefect, MLflow and workers on this machine; Ctrl-C ends them.
 
     Creates work pools and limits where they are missing, registers deployments and automations
-    anew (their switches stay), and prints the addresses. Exit code 0 after Ctrl-C, SIGTERM or SIGHUP, 1
-    when something could not start or ended by itself.
+    anew (their switches stay), and prints the addresses. Exit code 0 after Ctrl-C, SIGTERM or
+    SIGHUP, 1 when something could not start or ended by itself.
     """
     with friendly():
         from deployments.settings import Options
