@@ -182,9 +182,20 @@ def is_cached(repository: str, commit: str, file: HubFile) -> bool:
     if stat.st_size != file.size or file.digest_of(path) != file.digest:
         logger.warning("%s of %s is damaged on disk", file.name, repository)
         return False
-    mark.parent.mkdir(exist_ok=True)
-    mark.write_text(signature)
+    with where_writable():
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text(signature)
     return True
+
+
+@contextmanager
+def where_writable() -> Iterator[None]:
+    """Write notes that only save time; who looks at a read-only folder goes without them."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
 
 
 def _check_online(repository: str, commit: str, missing: Sequence[HubFile]) -> None:

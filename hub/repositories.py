@@ -12,7 +12,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub import connection
-from hub.cache import HubFile, fetch, storage
+from hub.cache import HubFile, fetch, storage, where_writable
 from store.identity import canonical_json
 from studies.base import NothingYet, parse_checkpoint_name
 from studies.checkpoint_files import (
@@ -134,10 +134,11 @@ def _remembered(
     path = storage(repository, kind) / "listings" / name
     if not connection.offline():
         answer = request()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid4().hex}")
-        draft.write_text(json.dumps(answer), encoding="utf-8")
-        draft.replace(path)
+        with where_writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{uuid4().hex}")
+            draft.write_text(json.dumps(answer), encoding="utf-8")
+            draft.replace(path)
         return answer
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))

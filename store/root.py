@@ -8,7 +8,8 @@ PATTERN_CHARACTERS = "?*[]"
 
 def root() -> Path:
     """Folder that holds everything a study produces."""
-    return Path(os.environ.get("GROKPATH_ROOT", "grokpath-data")).expanduser().absolute()
+    folder = Path(os.environ.get("GROKPATH_ROOT", "grokpath-data")).expanduser()
+    return Path(os.path.abspath(folder))  # noqa: PTH100 (without `..`, links as they are)
 
 
 def artifacts_root() -> Path:

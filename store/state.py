@@ -52,19 +52,21 @@ def path() -> Path:
 
 def rows(statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Answer of a SELECT; nothing where there is no file yet."""
-    if not path().is_file():
-        if not (root() / EARLIER).is_dir():
-            return []
-        with writing():  # takes over what an earlier version remembered
+    if not path().is_file() and (root() / EARLIER).is_dir():
+        with suppress(ValueError), writing():  # takes over what an earlier version remembered
             pass
+    if not path().is_file():
+        return []
     with _connected() as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return []  # it is being created, or its creation was killed
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(statement, values)]
 
 
 @contextmanager
-def writing() -> Iterator[sqlite3.Connection]:
-    """A connection whose statements are one transaction.
+def writing(seconds: float = SECONDS_TO_WAIT) -> Iterator[sqlite3.Connection]:
+    """A connection whose statements are one transaction, after waiting for others' at most so long.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def writing() -> Iterator[sqlite3.Connection]:
         When the file cannot be read or written, saying what to do.
     """
     path().parent.mkdir(parents=True, exist_ok=True)
-    with _connected() as connection, connection:
+    with _connected(seconds) as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in filter(str.strip, SCHEMA.split(";")):
@@ -83,12 +85,14 @@ def writing() -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def _connected() -> Iterator[sqlite3.Connection]:
+def _connected(seconds: float = SECONDS_TO_WAIT) -> Iterator[sqlite3.Connection]:
     try:
-        with closing(sqlite3.connect(path(), SECONDS_TO_WAIT, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path(), seconds, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = NORMAL")  # safe but for a rare power loss
             yield connection
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise ValueError(f"{path()} is in use by another process; run again") from error
         raise ValueError(
             f"{path()} cannot be used ({error}); make it writable and free some space, or, if it "
             "is damaged, move it away: artifacts are then hashed again, and checkpoints that were "
@@ -97,12 +101,17 @@ def _connected() -> Iterator[sqlite3.Connection]:
 
 
 def _take_over(connection: sqlite3.Connection) -> None:
-    """Checkpoints that version 0.1 remembered, in a JSON file for each folder."""
+    """Checkpoints and events that version 0.1 remembered, in JSON files per folder and study."""
     for file in (root() / EARLIER).glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(file.read_text(encoding="utf-8"))
             known = [KnownCheckpoint(**row) for row in found["checkpoints"]]
             _insert_checkpoints(connection, Path(found["folder"]), known)
+    for file in root().glob("*/told.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            keys = [str(found["warehouse"]), *map(str, found["events"])]
+            _insert_announced(connection, file.parent.name, keys)
 
 
 # ---------------------------------------------------------------- attempts
@@ -146,7 +155,7 @@ def verified_stamp(artifact: str) -> str | None:
 
 def set_verified(artifact: str, stamp: str) -> None:
     """Remember that the files with these sizes, times and inodes have the recorded digests."""
-    with suppress(ValueError), writing() as connection:  # a root may be read-only
+    with suppress(ValueError), writing(1.0) as connection:  # a root may be read-only
         connection.execute("INSERT OR REPLACE INTO verified VALUES (?, ?)", (artifact, stamp))
 
 
@@ -206,8 +215,12 @@ def announced(study: str) -> set[str]:
 def set_announced(study: str, keys: Sequence[str]) -> None:
     """Remember keys as announced."""
     with writing() as connection:
-        pairs = [(study, key) for key in keys]
-        connection.executemany("INSERT OR IGNORE INTO announced VALUES (?, ?)", pairs)
+        _insert_announced(connection, study, keys)
+
+
+def _insert_announced(connection: sqlite3.Connection, study: str, keys: Sequence[str]) -> None:
+    pairs = [(study, key) for key in keys]
+    connection.executemany("INSERT OR IGNORE INTO announced VALUES (?, ?)", pairs)
 
 
 def _now() -> str:

@@ -39,16 +39,14 @@ def inputs_here(inputs: dict[str, Any], runtime: Runtime, *, weights: bool) -> I
     ValueError
         When files cannot be had, or there is no space.
     """
-    for value in inputs.values():
-        wanted = isinstance(value, Tokenizer) or (isinstance(value, Checkpoint) and weights)
-        if wanted and value.pinned is not None:
-            _download(value, runtime)
     try:
+        for value in inputs.values():
+            wanted = isinstance(value, Tokenizer) or (isinstance(value, Checkpoint) and weights)
+            if wanted and value.pinned is not None:
+                _download(value, runtime)
         yield
     finally:
-        if (
-            workers.dask_worker() is not None
-        ):  # computes one body at a time: all leases are this one's
+        if workers.dask_worker() is not None:  # one body at a time: all leases are this one's
             with _lock:
                 closed = [_leases.pop(key) for key in list(_leases)]
             for lease in closed:

@@ -22,6 +22,8 @@ from tasks.plan import Plan
 from tasks.publish import REPORT, WAREHOUSE, export_tracking
 
 SECONDS_PER_DAY = 86_400
+PINS = ("revision", "data-set")
+"""Steps whose artifacts stay, a few kilobytes each: they say what a branch once stood for."""
 DIGEST_LENGTH = 40
 """Texts in records that are at least so long may be digests or commits."""
 
@@ -95,7 +97,11 @@ def look(
         planned = [entry.artifact.path for entry in plan.entries if entry.artifact is not None]
         referred[study.name] |= everything.behind(planned)
     used = set().union(*referred.values())
-    free = [everything.removable(folder) for folder in everything.folders if folder not in used]
+    free = [
+        everything.removable(folder)
+        for folder in everything.folders
+        if folder not in used and folder.parent.name not in PINS
+    ]
     free.sort(key=lambda one: (one.last_at, one.path))
     return Findings(
         referred={name: len(found) for name, found in referred.items()},
@@ -154,10 +160,23 @@ class _Records:
                 self._by_digest[digest].append(folder)
 
     def behind_results_of(self, study_name: str) -> set[Path]:
-        """Everything that a study's delivered results were computed from."""
-        root = artifacts.root()
-        files = [root / study_name / name for name in (REPORT, WAREHOUSE)]
-        found = self.behind([file.resolve().parent for file in files if file.exists()])
+        """Everything that a study's delivered results were computed from.
+
+        Raises
+        ------
+        ValueError
+            When a result is gone: what it was computed from is then not known.
+        """
+        links = [artifacts.root() / study_name / name for name in (REPORT, WAREHOUSE)]
+        places = {folder.resolve(): folder for folder in self.folders}
+        results = {link.resolve().parent for link in links if link.is_symlink()}
+        if lost := sorted(results - places.keys()):
+            raise ValueError(
+                f"the results of {study_name} are to be in {lost[0]}, which is no artifact here, "
+                "so it is not known what they were computed from; run the study again, then gc. "
+                "Nothing was deleted"
+            )
+        found = self.behind([places[result] for result in results])
         exports = [f for f in self.folders if f.parent.name == export_tracking.name]
         inputs = {f: set(_digests(self.folders[f]["inputs"])) for f in exports}
         digests = {self.folders[folder]["digest"] for folder in found}

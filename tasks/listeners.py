@@ -4,6 +4,7 @@ The terminal (:mod:`flows.display`), Prefect's pages (:mod:`tasks.task_page`) an
 graph (:mod:`flows.execution`) listen. Who reports imports none of them.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Event:
 
 Listener = Callable[[Event], None]
 
+logger = logging.getLogger("prefect.grokpath")
+
 _listeners: list[Listener] = []
 
 
@@ -71,6 +74,9 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def emit(event: Event) -> None:
-    """Report an event."""
+    """Report an event; a listener that fails, such as a closed terminal, changes nothing."""
     for listener in list(_listeners):
-        listener(event)
+        try:
+            listener(event)
+        except (Exception, SystemExit):
+            logger.debug("a listener failed", exc_info=True)

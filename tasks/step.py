@@ -38,6 +38,8 @@ BY_DOMAIN = "by_domain"
 """Numbers for logs and pages that a body may return beside its summary; its files hold them all."""
 _IN_STEP = "in the step: "
 
+logger = logging.getLogger("prefect.grokpath")
+
 Body = Callable[..., dict[str, Any]]
 Check = Callable[[Artifact, dict[str, Any]], bool]
 
@@ -90,13 +92,19 @@ class Step:
 
     def run(self, flow_run: str | None = None, /, **inputs: Any) -> Artifact:
         """The artifact: as it is here or in the shared store, else computed."""
-        with locked(self.name_of(inputs)):
-            found = self._found(inputs)  # another run may have computed it while this one waited
-            return self._computed(inputs, flow_run) if found is None else found
+        try:
+            with locked(self.name_of(inputs)):
+                found = self._found(inputs)  # another run may have computed it meanwhile
+                return self._computed(inputs, flow_run) if found is None else found
+        except BaseException as error:
+            error.add_note(f"{_IN_STEP}{self.label(inputs)}")
+            raise
 
     def reusable(self, inputs: dict[str, Any]) -> Artifact | None:
         """The verified artifact; one that is damaged or no longer holds is discarded."""
         identity = (self.name, self.version, self._key(inputs))
+        folder = artifacts.folder_of(*identity)
+        stamp = artifacts.stamp_of(folder)
         try:
             artifact = artifacts.find(*identity)
             if artifact is None:
@@ -107,8 +115,9 @@ class Step:
             reason = f"{artifact.path}: what it stands for is gone"
         except artifacts.DamagedArtifact as error:
             reason = str(error)
-        logging.getLogger("prefect.grokpath").warning("computed again: %s", reason)
-        artifacts.discard(artifacts.folder_of(*identity))
+        logger.warning("computed again: %s", reason)
+        if artifacts.stamp_of(folder) == stamp:  # and not what another run computed meanwhile
+            artifacts.discard(folder)
         return None
 
     def report_reused(self, inputs: dict[str, Any]) -> None:
@@ -163,12 +172,10 @@ class Step:
         try:
             yield attempt
         except BaseException as error:
-            error.add_note(f"{_IN_STEP}{label}")
             attempt.began = getattr(error, workers.STARTED_AT, attempt.began)
-            what = f"{type(error).__name__}: {error}"
-            state.attempt_ended(number, attempt.seconds(), what)
+            _record_end(number, attempt.seconds(), f"{type(error).__name__}: {error}")
             raise
-        state.attempt_ended(number, attempt.seconds())
+        _record_end(number, attempt.seconds())
 
     def _compute(self, out: Path, inputs: dict[str, Any]) -> workers.Answer:
         runtime = next((v for v in inputs.values() if isinstance(v, Runtime)), Runtime())
@@ -188,6 +195,14 @@ class Step:
         ):
             num_workers = runtime.workers + (0 if runtime.device == "cpu" else len(cards()))
             return workers.run(job, num_workers, {"out": out, **placed})
+
+
+def _record_end(number: int, seconds: float, error: str | None = None) -> None:
+    """Record how an attempt ended; that it cannot be recorded changes nothing about that."""
+    try:
+        state.attempt_ended(number, seconds, error)
+    except ValueError as failure:
+        logger.warning("%s", failure)
 
 
 class _Attempt:

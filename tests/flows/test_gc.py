@@ -133,6 +133,34 @@ def test_without_a_name_the_records_say_what_results_were_computed_from(copied):
     assert len(gc.look([], 0).unused) == found.referred["smoke"]
 
 
+@pytest.mark.parametrize("way", ["link", "dots"])
+def test_a_root_named_in_another_way_is_the_same_root(copied, tmp_path, monkeypatch, way):
+    num = len(list(artifacts.all_artifacts()))
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to(copied)
+    other = tmp_path / "link" if way == "link" else tmp_path / "beside" / ".." / copied.name
+    monkeypatch.setenv("GROKPATH_ROOT", str(other))
+    found = gc.look([], 0)
+    assert (found.referred, found.unused) == ({"smoke": num}, [])
+
+
+@pytest.mark.parametrize("step", ["warehouse", "report"])
+def test_a_result_that_is_gone_stops_it(copied, step):
+    for folder in (copied / "artifacts" / step).iterdir():
+        shutil.rmtree(folder)
+    refused = grokpath("gc", "--older-than", "0", "--yes")
+    assert refused.exit_code == 1
+    assert "it is not known what they were computed from" in refused.stderr.replace("\n", " ")
+    assert len(list(artifacts.all_artifacts())) > 80
+
+
+def test_what_branches_stood_for_stays(copied):
+    for step in gc.PINS:
+        make(step, 1)
+    orphan = make("routing", 1)
+    assert [one.path for one in gc.look([], 0).unused] == [orphan]
+
+
 def test_nothing_goes_while_a_run_goes_on(copied):
     orphan = make("routing", 1)
     context = multiprocessing.get_context("spawn")

@@ -1,7 +1,11 @@
 """What a root remembers: attempts, verified artifacts, announced events, over processes."""
 
+import json
 import multiprocessing
 import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -65,3 +69,47 @@ def test_several_processes_write_at_once():
     rows = state.attempts()
     assert len(rows) == 100
     assert all(row["ended_at"] for row in rows)
+
+
+def _look(number: int) -> int:
+    errors = 0
+    for at in range(20):
+        try:
+            state.verified_stamp(f"routing/v1-{number}-{at}")
+            state.set_verified(f"routing/v1-{number}-{at}", "stamp")
+        except ValueError:
+            errors += 1
+    return errors
+
+
+def test_looking_while_the_file_is_created_or_after_its_creation_was_killed(root):
+    root.mkdir()
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(_look, range(8))) == 0
+        state.path().unlink()
+    state.path().touch()
+    assert state.attempts() == []
+    state.set_verified("routing/v1-a", "one")
+    assert state.verified_stamp("routing/v1-a") == "one"
+
+
+def test_events_that_an_earlier_version_announced_are_not_announced_again(root):
+    (root / "mine").mkdir(parents=True)
+    text = json.dumps({"warehouse": "v4-abc", "events": ["one", "two"]})
+    (root / "mine" / "told.json").write_text(text)
+    state.set_verified("routing/v1-a", "one")
+    assert state.announced("mine") == {"v4-abc", "one", "two"}
+
+
+def test_a_file_in_use_by_another_process_is_not_to_be_moved_away(monkeypatch):
+    state.set_announced("mine", ["a"])
+    with closing(sqlite3.connect(state.path(), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(state, "SECONDS_TO_WAIT", 0.1)
+        state.set_verified("routing/v1-a", "one")  # costs hashing it again
+        with (
+            pytest.raises(ValueError, match="in use by another process; run again"),
+            state.writing(0.1),
+        ):
+            pass

@@ -8,14 +8,16 @@ import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from store import artifacts
+from store import artifacts, state
 from store.identity import Label
 from studies.nano_model import CorpusSpec
 from studies.settings import Runtime
 from tasks.checkpoints import make_benchmark_items, make_corpus
 from tasks.graph import Graph
+from tasks.listeners import listening
 from tasks.plan import Plan
 from tasks.prefect_task import submit, task_of
+from tasks.step import failed_step
 
 pytestmark = pytest.mark.usefixtures("root", "prefect_server")
 SPEC = CorpusSpec(modulus=7)
@@ -171,3 +173,43 @@ def test_prefects_record_lies_beside_the_data(bodies):
 def test_a_task_run_has_a_speaking_name_and_a_description():
     assert task_of(make_corpus).name == "corpus"
     assert "Costs" in task_of(make_corpus).description
+
+
+def test_an_attempt_that_cannot_be_recorded_hides_no_error_and_no_artifact(monkeypatch, caplog):
+    def refuse(*_):
+        raise ValueError("state.db is in use")
+
+    monkeypatch.setattr(state, "attempt_ended", refuse)
+    corpus = make_corpus.run(label=MAIN, corpus=SPEC, runtime=RUNTIME)
+    assert corpus.path.exists()
+    assert "state.db is in use" in caplog.text
+    (corpus.path / "samples.parquet").unlink()
+    with pytest.raises(artifacts.DamagedArtifact, match="is missing") as failed:
+        make_benchmark_items.run(label=MAIN, corpus=corpus, runtime=RUNTIME)
+    assert failed_step(failed.value) == "benchmark items main"
+
+
+def test_a_damaged_artifact_is_discarded_but_not_what_came_in_its_place(monkeypatch):
+    inputs = {"label": MAIN, "corpus": SPEC, "runtime": RUNTIME}
+    corpus = make_corpus.run(**inputs)
+    (corpus.path / "samples.parquet").write_bytes(b"")
+    real = artifacts.find
+
+    def slowly(*identity):
+        try:
+            return real(*identity)
+        finally:  # meanwhile another run computes it again
+            monkeypatch.setattr(artifacts, "find", real)
+            make_corpus.run(**inputs)
+
+    monkeypatch.setattr(artifacts, "find", slowly)
+    assert make_corpus.reusable(inputs) is None
+    assert make_corpus.reusable(inputs) == corpus
+
+
+def test_a_listener_that_fails_changes_nothing():
+    def leave(_):
+        raise SystemExit(1)
+
+    with listening(leave):
+        assert make_corpus.run(label=MAIN, corpus=SPEC, runtime=RUNTIME).path.exists()
