@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
-from tasks.listeners import Event, emit
+from tasks.listeners import Event, Kind, emit
 from tasks.workers import SINGLE_THREADED, topic
 
 
@@ -74,4 +74,5 @@ def _marked(state: State[Any]) -> Any:
 
 
 def _pass_on(event: tuple[float, dict[str, Any]]) -> None:
-    emit(Event(**event[1]["event"]))
+    fields = event[1]["event"]
+    emit(Event(**fields | {"kind": Kind(fields["kind"])}))

@@ -279,4 +279,5 @@ def forward(event: Event) -> None:
 
     here, context = dask_worker(), TaskRunContext.get()
     if here is not None and context is not None and context.task_run.flow_run_id is not None:
-        here.log_event(topic(context.task_run.flow_run_id), {"event": asdict(event)})
+        fields = asdict(event) | {"kind": event.kind.value}  # plain data: it is packed by Dask
+        here.log_event(topic(context.task_run.flow_run_id), {"event": fields})
