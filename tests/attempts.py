@@ -14,6 +14,8 @@ def attempts(root):
         return []
     connection = sqlite3.connect(file, timeout=60)
     try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return []  # it is just being created
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM attempts ORDER BY id")]
     finally:
