@@ -178,8 +178,8 @@ def test_nothing_new_touches_nothing(study, root):
 def test_only_what_is_new_is_measured_and_what_was_deleted_meanwhile_stays(study, tmp_path, root):
     num_before = count()
     shutil.rmtree(tmp_path / "checkpoints" / "step0-tokens0K")
-    state = watch_flow(str(study), return_state=True)
-    assert state.name == "NothingNew"  # the deleted one is measured already
+    ended = watch_flow(str(study), return_state=True)
+    assert ended.name == "NothingNew"  # the deleted one is measured already
     write_checkpoint(tmp_path / "checkpoints", 20)
     watch_flow(str(study))
     assert steps_in(root) == [0, 10, 20]
