@@ -68,6 +68,33 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+SERIES = {
+    "series": "main",
+    "role": "main",
+    "title": "",
+    "variant": "base",
+    "control_for": None,
+    "source_kind": "hub",
+    "position": 0,
+}
+
+
+def _checkpoint(step: int) -> dict[str, Any]:
+    return {
+        "series": "main",
+        "step": step,
+        "tokens_seen": step * 4_000_000,
+        "repository": "owner/name",
+        "revision": f"step{step}-tokens{4 * step // 1000}B",
+        "digest": f"{step:040x}",
+        "family": "olmoe",
+        "num_layers": 16,
+        "num_experts": 64,
+        "top_k": 8,
+        "num_parameters": 6_919_161_856,
+    }
+
+
 def invent(out: Path, num_checkpoints: int) -> Path:
     """A warehouse of one series with every monitor in four domains, all numbers at random."""
     random = np.random.default_rng(0)
@@ -85,17 +112,7 @@ def invent(out: Path, num_checkpoints: int) -> Path:
                 "spec_fingerprint": "ab" * 32,
             }
         ],
-        "series": [
-            {
-                "series": "main",
-                "role": "main",
-                "title": "",
-                "variant": "base",
-                "control_for": None,
-                "source_kind": "hub",
-                "position": 0,
-            }
-        ],
+        "series": [SERIES],
         "domains": [
             {
                 "domain": domain,
@@ -106,22 +123,7 @@ def invent(out: Path, num_checkpoints: int) -> Path:
             }
             for position, domain in enumerate(DOMAINS)
         ],
-        "checkpoints": [
-            {
-                "series": "main",
-                "step": step,
-                "tokens_seen": step * 4_000_000,
-                "repository": "owner/name",
-                "revision": f"step{step}-tokens{4 * step // 1000}B",
-                "digest": f"{step:040x}",
-                "family": "olmoe",
-                "num_layers": 16,
-                "num_experts": 64,
-                "top_k": 8,
-                "num_parameters": 6_919_161_856,
-            }
-            for step in steps
-        ],
+        "checkpoints": [_checkpoint(step) for step in steps],
         "curves": [
             {
                 "series": "main",

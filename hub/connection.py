@@ -1,7 +1,7 @@
 """The door to a model hub: huggingface_hub, with patience and plain words.
 
-A busy, broken or silent hub is requested again after a growing pause, or after the one that it
-requests, for up to PATIENCE_SECONDS, or REACH_SECONDS if it was never there. No message repeats a
+A request to a busy, broken or silent hub is repeated after a growing pause, or after the one that
+it names, for up to PATIENCE_SECONDS, or REACH_SECONDS if it was never there. No message repeats a
 token or an address, because the addresses of large files carry signatures.
 """
 
@@ -53,7 +53,7 @@ class HubError(ValueError):
 
 
 class _PatientClient(httpx2.Client):
-    """Sends a request within :func:`asking` again while the hub is busy or out of reach."""
+    """Sends a request within :func:`patient` again while the hub is busy or out of reach."""
 
     _reached = False
 
@@ -97,7 +97,7 @@ constants.HF_HUB_DISABLE_XET = True  # its downloads do not pass through the pat
 
 
 @contextmanager
-def asking(repository: str, revision: str | None = None, kind: str = "model") -> Iterator[None]:
+def patient(repository: str, revision: str | None = None, kind: str = "model") -> Iterator[None]:
     """Requests in here are patient; what the hub refuses is one plain message.
 
     Raises
@@ -131,14 +131,14 @@ def endpoint() -> str:
 
 def branches(repository: str) -> dict[str, str]:
     """Commit of every branch of a model repository, by name."""
-    with asking(repository):
+    with patient(repository):
         refs = HfApi().list_repo_refs(repository)
     return {branch.name: branch.target_commit for branch in refs.branches}
 
 
 def listing(repository: str, revision: str) -> dict[str, Any]:
     """Commit of a branch, tag or commit of a model repository, and its files with digests."""
-    with asking(repository, revision):
+    with patient(repository, revision):
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = [
         {
@@ -154,7 +154,7 @@ def listing(repository: str, revision: str) -> dict[str, Any]:
 
 def dataset_commit(repository: str, revision: str) -> str:
     """Commit that a branch or tag of a data set points at now."""
-    with asking(repository, revision, "dataset"):
+    with patient(repository, revision, "dataset"):
         return str(HfApi().dataset_info(repository, revision=revision).sha)
 
 
@@ -183,7 +183,7 @@ def download(
     def progress_bar(**_: Any) -> Any:
         return nullcontext(SimpleNamespace(update=count))
 
-    with asking(repository, commit):
+    with patient(repository, commit):
         try:
             hf_hub_download(
                 repository, name, revision=commit, cache_dir=cache, tqdm_class=progress_bar

@@ -41,7 +41,7 @@ def stream_rows(source: HubSamples, commit: str) -> Iterator[Row]:
     connection.dataset_commit(source.repository, commit)
     rows: Iterator[Row] | None = None
     while True:
-        with connection.asking(source.repository, commit, "dataset"):
+        with connection.patient(source.repository, commit, "dataset"):
             try:
                 rows = rows or _open(source, commit)
                 row = next(rows, END)

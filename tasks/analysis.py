@@ -142,7 +142,6 @@ def find_generalization(
     document has scores and no such step: its documents are neither right nor wrong. Costs about a
     second.
     """
-
     import pandas as pd
 
     from metrics.grokking import NEVER, generalization_steps
@@ -200,7 +199,6 @@ def _marked(contamination: Artifact, wide: "pd.DataFrame") -> "pd.DataFrame":
 
 def _by_place(tables: "list[pd.DataFrame]", column: str) -> "pd.DataFrame":
     """One column of all checkpoints' documents, side by side."""
-
     import pandas as pd
 
     columns = (table.set_index(KEYS)[column].rename(at) for at, table in enumerate(tables))
@@ -269,7 +267,6 @@ def judge_monitors(
     tests), power, trend_fits, online, lead_lag and leaderboard, all tables of the warehouse as
     Parquet. Costs ten to twenty seconds for a nano series.
     """
-
     import pandas as pd
 
     from metrics.curves import controls_of, trend_rows, with_moving_average

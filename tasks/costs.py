@@ -6,6 +6,7 @@ model's shape (:mod:`models.flops`), seconds from earlier runs or from operation
 """
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -173,9 +174,7 @@ class _Estimates:
         earlier = self._earlier(entry, shape, run.tokens)
         for kind, seconds in earlier.items():
             if kind == "gpu_seconds" or not (gpu and run.flops):
-                self._sizes.notes["time as earlier runs on models of this size took here"][name] = (
-                    None
-                )
+                self._sizes.note("time as earlier runs on models of this size took here", name)
                 return {kind: fmean(seconds)}
         if gpu and run.flops:
             text = f"time of one {gpu} at {UTILISATION:.0%} of its published dense peak"
@@ -184,9 +183,7 @@ class _Estimates:
             return {"gpu_seconds": run.flops / (UTILISATION * getattr(GPUS[gpu], spec.dtype))}
         if run.flops == 0:
             return {}
-        self._sizes.notes["time not known: none ran here yet, and no --gpu with known FLOPs"][
-            name
-        ] = None
+        self._sizes.note("time not known: none ran here yet, and no --gpu with known FLOPs", name)
         return {"cpu_seconds": None}
 
     def _earlier(
@@ -230,9 +227,11 @@ class _Estimates:
     def _of(self, step_name: str) -> list[dict[str, Any]]:
         """Records of all artifacts of a step."""
         if step_name not in self._records:
+            found = self._records[step_name] = []
             places = (artifacts.artifacts_root() / step_name).glob(f"v*-*/{artifacts.RECORD}")
-            found = [artifacts.read_record(place.parent) for place in sorted(places)]
-            self._records[step_name] = found
+            for place in sorted(places):
+                with suppress(OSError, ValueError):  # damaged: it is no run to estimate from
+                    found.append(artifacts.read_record(place.parent))
         return self._records[step_name]
 
     def _texts(self, entry: Planned) -> Texts | None:

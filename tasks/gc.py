@@ -18,11 +18,12 @@ from typing import Any
 
 from store import artifacts, locks
 from studies.spec import Study
+from tasks.hub import pin_data_set, pin_revision
 from tasks.plan import Plan
 from tasks.publish import REPORT, WAREHOUSE, export_tracking
 
 SECONDS_PER_DAY = 86_400
-PINS = ("revision", "data-set")
+PINS = (pin_revision.name, pin_data_set.name)
 """Steps whose artifacts stay, a few kilobytes each: they say what a branch once stood for."""
 DIGEST_LENGTH = 40
 """Texts in records that are at least so long may be digests or commits."""
@@ -217,7 +218,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _digests(value: Any) -> Iterator[str]:
-    """Texts in JSON that may be digests or commits, also where they are names."""
+    """Texts in JSON that may be digests or commits."""
     if isinstance(value, str):
         if len(value) >= DIGEST_LENGTH:
             yield value

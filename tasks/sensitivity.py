@@ -103,7 +103,6 @@ def _by_step(steps: list[int], artifacts: list[Artifact], name: str) -> "pd.Data
 
 def _ablated(one: "SeriesArtifacts", domain: str, benchmark: str) -> "dict[int, pd.Series]":
     """Accuracy by step under each other rank, over the documents that the study's own counts."""
-
     import pandas as pd
 
     if not one["ablation"]:
@@ -135,7 +134,6 @@ def _memorization_trials(
     What the appendix of the paper varies (App. E.3) is which samples count; the distance is then
     taken over those at every checkpoint.
     """
-
     import pandas as pd
 
     from metrics.grokking import NEVER, memorization_steps
@@ -178,7 +176,6 @@ def _distances_within(
     sensitivity: SensitivitySpec,
 ) -> "dict[bytes, pd.Series]":
     """Mean pathway distance by step within subsets of samples; one checkpoint in memory at once."""
-
     import pandas as pd
 
     from metrics.distances import mean_pairwise_distance

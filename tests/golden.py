@@ -11,7 +11,6 @@ import duckdb
 
 OF_THE_RUN = {"artifacts", "artifact_sizes"}
 """Tables of identities, times and bytes, which another run or another version may change."""
-OF_THE_RUN_COLUMNS = {"study": {"created_at", "code_commit", "specification", "spec"}}
 
 
 def record(warehouse: Path, folder: Path) -> None:
@@ -34,18 +33,12 @@ def differences(before: Path, warehouse: Path) -> list[str]:
         found += [f"{name}: only in one of them" for name in sorted(names ^ recorded)]
         for name in sorted(names & recorded - OF_THE_RUN):
             old, new = f"(FROM '{before / name}.parquet')", f'(FROM "{name}")'
-            skipped = OF_THE_RUN_COLUMNS.get(name, set())
             columns = [row[0] for row in db.execute(f"DESCRIBE {new}").fetchall()]
             if columns != [row[0] for row in db.execute(f"DESCRIBE {old}").fetchall()]:
                 found.append(f"{name}: other columns")
                 continue
-            chosen = ", ".join(f'"{column}"' for column in columns if column not in skipped)
             lost, added = (
-                len(
-                    db.execute(
-                        f"SELECT {chosen} FROM {a} EXCEPT ALL SELECT {chosen} FROM {b}"
-                    ).fetchall()
-                )
+                len(db.execute(f"{a} EXCEPT ALL {b}").fetchall())
                 for a, b in ((old, new), (new, old))
             )
             if lost or added:

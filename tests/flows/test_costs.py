@@ -246,6 +246,14 @@ def test_a_finished_study_costs_nothing(finished, smoke, monkeypatch):
     assert found.notes == []
 
 
+def test_a_damaged_record_is_no_run_to_estimate_from(copied, smoke):
+    victim = next((copied / "artifacts" / "routing").iterdir())
+    (victim / artifacts.RECORD).write_text("{")
+    _, costs = costs_of(smoke)
+    assert costs["routing"].num_runs - costs["routing"].num_reused == 1
+    assert costs["routing"].cpu_seconds > 0  # as the others took
+
+
 def test_a_finished_study_is_planned_without_torch(finished, tmp_path):
     code = (
         "import sys; from flows.cli import app; "
